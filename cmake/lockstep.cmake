@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+# Flags and the functions with which modules, tests and fuzz targets are declared.
+
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson>=2.13)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(HWLOC REQUIRED IMPORTED_TARGET hwloc)
+pkg_check_modules(EDIT REQUIRED IMPORTED_TARGET libedit)
+
+add_library(lockstep_flags INTERFACE)
+target_compile_definitions(lockstep_flags INTERFACE _GNU_SOURCE
+  LOCKSTEP_VERSION="${PROJECT_VERSION}")
+target_include_directories(lockstep_flags INTERFACE ${PROJECT_SOURCE_DIR}/src)
+# Contraction is off everywhere: a fused multiply-add is always written out (canonical arithmetic).
+target_compile_options(lockstep_flags INTERFACE
+  -ffp-contract=off -fno-strict-aliasing -fvisibility=hidden -fno-omit-frame-pointer
+  -Wall -Wextra -Wshadow -Wvla -Wmissing-prototypes -Wformat=2 -Wno-missing-field-initializers
+  $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation>
+  $<$<BOOL:${LOCKSTEP_WERROR}>:-Werror>)
+target_link_libraries(lockstep_flags INTERFACE Threads::Threads m)
+if(LOCKSTEP_SANITIZE)
+  target_compile_options(lockstep_flags INTERFACE -fsanitize=${LOCKSTEP_SANITIZE}
+    -fno-sanitize-recover=all -g)
+  target_link_options(lockstep_flags INTERFACE -fsanitize=${LOCKSTEP_SANITIZE})
+endif()
+
+# lockstep_module(NAME [WCONVERSION] [DEPS module-or-target ...])
+# A static library of every src/NAME/**/*.c. Include directions are checked by tools/lint.
+function(lockstep_module name)
+  cmake_parse_arguments(M "WCONVERSION" "" "DEPS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.c)
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    list(FILTER sources EXCLUDE REGEX "/x86/")
+  endif()
+  if(NOT sources)
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE lockstep_flags ${M_DEPS})
+    return()
+  endif()
+  foreach(source ${sources}) # per-file ISA flags follow the file's suffix
+    set(isa "")
+    if(source MATCHES "_avx512\\.c$")
+      set(isa -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mbmi2)
+    elseif(source MATCHES "_avx2\\.c$")
+      set(isa -mavx2 -mfma -mf16c -mbmi2)
+    endif()
+    if(isa AND LOCKSTEP_SANITIZE)
+      # Kernels are one large inlined function each: with every check a file takes minutes to compile.
+      list(APPEND isa -O1)
+      if(LOCKSTEP_SANITIZE MATCHES "undefined")
+        list(APPEND isa -fno-sanitize=pointer-overflow,alignment,null,object-size)
+      endif()
+    endif()
+    set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${isa}")
+  endforeach()
+  add_library(${name} STATIC ${sources})
+  target_link_libraries(${name} PUBLIC lockstep_flags ${M_DEPS})
+  if(M_WCONVERSION)
+    target_compile_options(${name} PRIVATE -Wconversion -Wno-sign-conversion)
+  endif()
+endfunction()
+
+# lockstep_tests(MODULE [THREADED test ...] [DEPS ...]): every tests/MODULE/test_*.c is one cmocka
+# program and one ctest. The ones named in THREADED carry the label threads: ./check runs them under
+# the thread sanitizer too (target threaded_tests).
+add_custom_target(threaded_tests)
+function(lockstep_tests name)
+  cmake_parse_arguments(T "" "" "DEPS;THREADED" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/test_*.c)
+  foreach(source ${sources})
+    get_filename_component(base ${source} NAME_WE)
+    set(target ${name}_${base})
+    add_executable(${target} ${source})
+    target_link_libraries(${target} PRIVATE ${name} ${T_DEPS} PkgConfig::CMOCKA)
+    target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+    target_compile_definitions(${target} PRIVATE
+      TEST_SOURCE_DIR="${PROJECT_SOURCE_DIR}" TEST_BINARY_DIR="${PROJECT_BINARY_DIR}")
+    add_test(NAME ${name}/${base} COMMAND ${target})
+    set_tests_properties(${name}/${base} PROPERTIES TIMEOUT 300)
+    if(base IN_LIST T_THREADED)
+      set_tests_properties(${name}/${base} PROPERTIES LABELS threads)
+      add_dependencies(threaded_tests ${target})
+    endif()
+  endforeach()
+endfunction()
+
+# lockstep_fuzz(NAME SOURCE CORPUS [DEPS ...])
+# SOURCE defines LLVMFuzzerTestOneInput. In the ordinary build a replay driver runs it over CORPUS as
+# a ctest; with LOCKSTEP_FUZZ it is also built as a libFuzzer program.
+function(lockstep_fuzz name source corpus)
+  cmake_parse_arguments(F "" "" "DEPS" ${ARGN})
+  add_executable(replay_${name} ${PROJECT_SOURCE_DIR}/${source}
+    ${PROJECT_SOURCE_DIR}/tests/fuzz/replay.c)
+  target_link_libraries(replay_${name} PRIVATE ${F_DEPS})
+  add_test(NAME fuzz/${name} COMMAND replay_${name} ${PROJECT_SOURCE_DIR}/${corpus})
+  set_tests_properties(fuzz/${name} PROPERTIES TIMEOUT 120)
+  if(LOCKSTEP_FUZZ)
+    add_executable(fuzz_${name} ${PROJECT_SOURCE_DIR}/${source})
+    target_link_libraries(fuzz_${name} PRIVATE ${F_DEPS})
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  endif()
+endfunction()

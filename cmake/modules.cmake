@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+# The modules, bottom up. A module may depend only on modules above it in this file; tools/lint holds
+# the list include by include.
+
+enable_testing()
+pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
+
+# level 0
+lockstep_module(base)
+# level 1
+lockstep_module(json WCONVERSION DEPS base PkgConfig::JANSSON)
+lockstep_module(config DEPS base)
+lockstep_module(tensor WCONVERSION DEPS base)
+# level 2
+lockstep_module(ops DEPS tensor base)
+lockstep_module(cpu DEPS ops tensor base PkgConfig::HWLOC)
+lockstep_module(comm DEPS tensor base)
+lockstep_module(weights WCONVERSION DEPS tensor json base)
+lockstep_module(tokenizer WCONVERSION DEPS json base PkgConfig::PCRE2 PkgConfig::UTF8PROC)
+lockstep_module(sample DEPS tensor base)
+lockstep_module(rpc WCONVERSION DEPS json base PkgConfig::XXHASH)
+# level 3
+lockstep_module(model DEPS ops comm weights tensor json base)
+lockstep_module(chat DEPS json base)
+# level 4
+lockstep_module(engine DEPS model sample ops comm weights tensor json base PkgConfig::XXHASH)
+lockstep_module(world DEPS rpc json base)
+
+# level 6
+file(GLOB cmd_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/cmd/*.c)
+if(cmd_sources)
+  add_executable(lockstep ${cmd_sources})
+  target_link_libraries(lockstep PRIVATE engine chat tokenizer sample model cpu comm weights config json
+    PkgConfig::EDIT PkgConfig::HWLOC PkgConfig::XXHASH)
+endif()
+
+if(CMOCKA_FOUND)
+  lockstep_tests(base)
+  lockstep_tests(json)
+  lockstep_tests(config)
+  lockstep_tests(tensor)
+  lockstep_tests(cpu THREADED test_pool)
+  lockstep_tests(comm THREADED test_matrix test_faults)
+  lockstep_tests(weights)
+  lockstep_tests(tokenizer)
+  lockstep_tests(sample)
+  lockstep_tests(rpc THREADED test_ring)
+  lockstep_tests(model DEPS cpu)
+  lockstep_tests(chat)
+  lockstep_tests(engine DEPS cpu)
+  lockstep_tests(world THREADED test_spawner)
+endif()
+file(GLOB fuzz_lists CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/fuzz/*.cmake)
+foreach(list ${fuzz_lists}) # one file a module: its lockstep_fuzz() lines
+  include(${list})
+endforeach()
+
+find_program(PYTHON3 NAMES python3)
+if(PYTHON3 AND NOT LOCKSTEP_SANITIZE) # the same source in every build: once plain is enough
+  add_test(NAME lint COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tools/lint)
+  add_test(NAME lint/rules COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tools/test-lint)
+  set_tests_properties(lint lint/rules PROPERTIES TIMEOUT 300)
+endif()
