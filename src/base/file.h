@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files read whole or by range, with errors that name the path. Any thread. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+
+/* Appends the whole regular file to buf; refused (STATUS_LIMIT) above max_bytes. Errors:
+ * STATUS_NOT_FOUND (missing), STATUS_IO. */
+NODISCARD enum status file_read_all(const char *path, size_t max_bytes, struct buf *buf,
+                                    struct err *err);
+
+/* Reads exactly n bytes at offset into out. STATUS_CORRUPT if the file ends before (path is only
+ * for the text), STATUS_IO otherwise. */
+NODISCARD enum status file_read_at(int fd, const char *path, uint64_t offset, size_t n, void *out,
+                                   struct err *err);

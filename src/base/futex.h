@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sleeping on a 32-bit word, private to the process or in memory shared with others. Any thread. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "base/base.h"
+
+/* Sleeps while *word == expected, at most timeout_ns (0: no limit). May return early. */
+void futex_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
+void futex_wake_all(_Atomic uint32_t *word);
+
+/* The same for a word in shared memory, which this process may map read-only. */
+void futex_wait_shared(const _Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
+void futex_wake_all_shared(const _Atomic uint32_t *word);
+
+/* One step of a spin loop. */
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
