@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Measures the CPU kernels of one thread: products for one to four rows (GEMV) in bytes of weights
+ * a second, beside what the same memory can be read at in the same run, and products for many rows
+ * (GEMM) and attention in operations a second, beside what the registers alone can do. Variants are
+ * interleaved and medians reported, in processor time of the thread, because the machine may be
+ * shared.
+ *
+ *   bench_kernels [LEVEL] [ROUNDS]     LEVEL: ref, avx2, avx512 (default: the best there is)
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/float_env.h"
+#include "base/mem.h"
+#include "cpu/peak.h"
+
+enum { MAX_ROUNDS = 64, MAX_CASES = 64 };
+
+/* Weights of all GEMV cases are cut out of this much memory, so that none stays in a cache. */
+static const size_t POOL_BYTES = (size_t)1 << 30;
+static const size_t X_BYTES = (size_t)512 * 4096 * sizeof(float);
+static const size_t Y_BYTES = (size_t)512 * 8192 * sizeof(float);
+
+struct bench_case {
+    char name[48];
+    bool attention; /* rows: queries, cols: head_dim */
+    enum dtype dtype;
+    uint32_t rows;
+    uint32_t cols;
+    uint32_t leaves;
+    uint32_t m;
+    double rate[MAX_ROUNDS]; /* bytes or operations a second */
+};
+
+struct bench {
+    enum cpu_level level;
+    struct cpu_kernels kernels;
+    uint8_t *pool;
+    size_t offset; /* into pool, where the next case reads */
+    float *x;
+    float *y;
+    float *scratch;
+    struct bench_case cases[MAX_CASES];
+    uint32_t n_cases;
+    uint32_t n_rounds;
+};
+
+/* Processor time of this thread: what others do on this core does not count. */
+static uint64_t thread_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Reads bytes (a multiple of 32 KiB) in the way that is fastest here: eight pages side by side, the
+ * next eight fetched meanwhile. */
+static void read_memory(const uint8_t *memory, size_t bytes)
+{
+    enum { PAGE = 4096, STREAMS = 8 };
+    uint64_t sum = 0;
+
+    for (size_t block = 0; block < bytes; block += STREAMS * PAGE) {
+        for (size_t at = 0; at < PAGE; at += 2 * CACHE_LINE) {
+            for (size_t s = 0; s < STREAMS; s++) {
+                const uint8_t *p = memory + block + s * PAGE + at;
+
+                __builtin_prefetch(p + STREAMS * PAGE, 0, 3);
+                __builtin_prefetch(p + STREAMS * PAGE + CACHE_LINE, 0, 3);
+                sum += p[0] + p[CACHE_LINE];
+            }
+        }
+    }
+    __asm__ volatile("" ::"r"(sum));
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, uint32_t n)
+{
+    qsort(values, n, sizeof(*values), compare);
+    return values[n / 2];
+}
+
+static void add_case(struct bench *bench, enum dtype dtype, uint32_t rows, uint32_t cols,
+                     uint32_t leaves, uint32_t m)
+{
+    struct bench_case *it = &bench->cases[bench->n_cases++];
+
+    ENSURE_OP(bench->n_cases, <=, MAX_CASES);
+    *it = (struct bench_case){.dtype = dtype, .rows = rows, .cols = cols, .leaves = leaves, .m = m};
+    snprintf(it->name, sizeof(it->name), "%s %u x %u, %u leaves, m %u", dtype_info(dtype)->name,
+             rows, cols, leaves, m);
+}
+
+/* n_q queries of one KV head against a block of 64 keys; causal: the block on the diagonal. */
+static void add_attention(struct bench *bench, enum dtype dtype, uint32_t head_dim, uint32_t n_q,
+                          bool causal)
+{
+    struct bench_case *it = &bench->cases[bench->n_cases++];
+
+    ENSURE_OP(bench->n_cases, <=, MAX_CASES);
+    *it = (struct bench_case){
+        .attention = true, .dtype = dtype, .rows = n_q, .cols = head_dim, .m = causal ? 0 : 1};
+    snprintf(it->name, sizeof(it->name), "attention %s, dim %u, %u queries%s",
+             dtype_info(dtype)->name, head_dim, n_q, causal ? ", causal" : "");
+}
+
+/* A matrix at the next place of the pool. */
+static void take_matrix(struct bench *bench, const struct bench_case *it, struct packed *ret_w)
+{
+    uint32_t *bounds = xcalloc(it->leaves + 1, sizeof(*bounds));
+    size_t bytes;
+
+    ENSURE(packed_init(ret_w, it->dtype, it->rows, it->cols));
+    bytes = round_up(packed_bytes(ret_w), 4096);
+    if (bench->offset + bytes > POOL_BYTES) {
+        bench->offset = 0;
+    }
+    packed_attach(ret_w, bench->pool + bench->offset);
+    bench->offset += bytes;
+    for (uint32_t i = 0; i <= it->leaves; i++) {
+        bounds[i] = i * (it->cols / 32) / it->leaves * 32;
+    }
+    bounds[it->leaves] = it->cols;
+    leaf_plan_init(&ret_w->leaves, bounds, it->leaves, 0, it->leaves);
+    free(bounds);
+}
+
+/* Seconds for products with 256 MB of matrices (GEMV) or one (GEMM). */
+static double run_matmul(struct bench *bench, const struct bench_case *it, size_t *ret_bytes)
+{
+    uint64_t ns = 0;
+
+    *ret_bytes = 0;
+    do {
+        struct packed w;
+        uint64_t start;
+
+        take_matrix(bench, it, &w);
+        start = thread_ns();
+        bench->kernels.matmul[it->dtype](&(struct cpu_matmul){
+            .w = &w,
+            .x = bench->x,
+            .x_stride = round_up(it->cols, 16) + 16,
+            .y = bench->y,
+            .y_stride = it->rows,
+            .root_stride = it->rows,
+            .m = it->m,
+            .panel_end = w.n_panels,
+            .scratch = bench->scratch,
+        });
+        ns += thread_ns() - start;
+        *ret_bytes += packed_bytes(&w);
+        leaf_plan_release(&w.leaves);
+    } while (it->m <= 4 && *ret_bytes < (size_t)256 << 20);
+    return (double)ns / 1e9;
+}
+
+/* Seconds for one block of keys, many times over. */
+static double run_attention(struct bench *bench, const struct bench_case *it, uint32_t n_blocks)
+{
+    uint32_t valid[512];
+    size_t stride = round_up(it->cols, 16);
+    uint64_t start;
+
+    ENSURE_OP(it->rows, <=, ARRAY_LEN(valid));
+    for (uint32_t i = 0; i < it->rows; i++) {
+        valid[i] = it->m == 0 ? MIN(i / 2 + 1, 64) : 64;
+    }
+    start = thread_ns();
+    for (uint32_t i = 0; i < n_blocks; i++) {
+        bench->kernels.attn_block(&(struct cpu_attn_block){
+            .k = bench->pool + i % 64 * 65536,
+            .v = bench->pool + i % 64 * 65536 + 32768,
+            .head_dim = it->cols,
+            .bf16 = it->dtype == DTYPE_BF16,
+            .scale = 0.1f,
+            .q = bench->x,
+            .q_stride = stride,
+            .n_q = it->rows,
+            .valid = valid,
+            .m = bench->y,
+            .l = bench->y + 512,
+            .o = bench->y + 1024,
+            .o_stride = stride,
+            .scratch = bench->scratch,
+        });
+    }
+    return (double)(thread_ns() - start) / 1e9;
+}
+
+/* The case's rate: bytes (GEMV) or operations a second, in 10^9. */
+static double run_case(struct bench *bench, const struct bench_case *it)
+{
+    size_t bytes;
+    double seconds;
+
+    if (it->attention) {
+        uint32_t n_blocks = 20000 / it->rows + 1;
+
+        seconds = run_attention(bench, it, n_blocks);
+        return 4.0 * 64 * it->rows * it->cols * n_blocks / seconds / 1e9;
+    }
+    seconds = run_matmul(bench, it, &bytes);
+    return it->m <= 4 ? (double)bytes / seconds / 1e9
+                      : 2.0 * it->rows * it->cols * it->m / seconds / 1e9;
+}
+
+static void report(struct bench *bench, double *read, double *peak)
+{
+    double read_median = median(read, bench->n_rounds);
+    double peak_median = median(peak, bench->n_rounds);
+
+    printf("%-40s %8.2f GB/s\n%-40s %8.2f GFLOP/s\n", "memory, read only", read_median,
+           "fused multiply-adds, registers only", peak_median);
+    for (uint32_t c = 0; c < bench->n_cases; c++) {
+        struct bench_case *it = &bench->cases[c];
+        bool by_bytes = it->m <= 4 && !it->attention;
+        double rate = median(it->rate, bench->n_rounds);
+
+        printf("%-40s %8.2f %-7s %5.1f %%   (%.2f .. %.2f)\n", it->name, rate,
+               by_bytes ? "GB/s" : "GFLOP/s", 100 * rate / (by_bytes ? read_median : peak_median),
+               it->rate[0], it->rate[bench->n_rounds - 1]);
+    }
+}
+
+static void run(struct bench *bench)
+{
+    const size_t bytes = (size_t)64 << 20;
+    double read[MAX_ROUNDS];
+    double peak[MAX_ROUNDS];
+
+    for (uint32_t r = 0; r < bench->n_rounds; r++) {
+        size_t from = bench->offset + bytes + 65536 > POOL_BYTES ? 0 : bench->offset;
+        uint64_t start = thread_ns();
+
+        read_memory(bench->pool + from, bytes);
+        read[r] = (double)bytes / (double)(thread_ns() - start);
+        bench->offset = from + bytes;
+        peak[r] = cpu_peak_flops(bench->level, 10) / 1e9;
+        for (uint32_t c = 0; c < bench->n_cases; c++) {
+            bench->cases[c].rate[r] = run_case(bench, &bench->cases[c]);
+        }
+    }
+    report(bench, read, peak);
+}
+
+static void add_cases(struct bench *bench)
+{
+    /* decode and prefill of the qwen3-0.6b shape */
+    add_case(bench, DTYPE_BF16, 4096, 1024, 1, 1);
+    add_case(bench, DTYPE_BF16, 1024, 2048, 16, 1);
+    add_case(bench, DTYPE_BF16, 3072, 1024, 1, 1);
+    add_case(bench, DTYPE_BF16, 1024, 3072, 16, 1);
+    add_case(bench, DTYPE_BF16, 1024, 3072, 1, 1);
+    add_case(bench, DTYPE_BF16, 151936, 1024, 1, 1);
+    add_case(bench, DTYPE_BF16, 3072, 1024, 1, 2);
+    add_case(bench, DTYPE_BF16, 3072, 1024, 1, 4);
+    for (unsigned dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+        if (dtype != DTYPE_BF16) {
+            add_case(bench, (enum dtype)dtype, 3072, 1024, 1, 1);
+        }
+    }
+    add_case(bench, DTYPE_Q4_1, 3072, 1024, 1, 4);
+    add_case(bench, DTYPE_Q8_0, 3072, 1024, 1, 4);
+    add_case(bench, DTYPE_BF16, 3072, 1024, 1, 8);
+    add_case(bench, DTYPE_BF16, 3072, 1024, 1, 16);
+    add_case(bench, DTYPE_BF16, 3072, 1024, 1, 64);
+    add_case(bench, DTYPE_BF16, 3072, 1024, 1, 256);
+    add_case(bench, DTYPE_BF16, 3072, 1024, 1, 512);
+    add_case(bench, DTYPE_BF16, 1024, 2048, 16, 256);
+    add_case(bench, DTYPE_BF16, 1024, 2048, 32, 256);
+    add_case(bench, DTYPE_BF16, 1024, 3072, 16, 256);
+    add_case(bench, DTYPE_BF16, 1024, 3072, 1, 512);
+    add_attention(bench, DTYPE_BF16, 128, 2, false);
+    add_attention(bench, DTYPE_BF16, 128, 64, false);
+    add_attention(bench, DTYPE_BF16, 128, 64, true);
+    add_attention(bench, DTYPE_F32, 64, 3, false);
+    add_attention(bench, DTYPE_F32, 64, 63, false);
+    for (unsigned dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+        if (dtype != DTYPE_BF16) {
+            add_case(bench, (enum dtype)dtype, 3072, 1024, 1, 256);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct bench *bench = xalloc(sizeof(*bench));
+    struct err err = {0};
+    struct float_env env;
+
+    bench->level = CPU_LEVEL_COUNT - 1;
+    if (argc > 1 && cpu_level_parse(argv[1], &bench->level, &err) != STATUS_OK) {
+        fprintf(stderr, "bench_kernels: %s\n", err.text);
+        return 1;
+    }
+    bench->n_rounds = argc > 2 ? (uint32_t)MIN(MAX(strtol(argv[2], NULL, 10), 1), MAX_ROUNDS) : 9;
+    bench->level = cpu_kernels_init(&bench->kernels, bench->level);
+    bench->pool = mem_map(POOL_BYTES);
+    bench->x = mem_map(X_BYTES);
+    bench->y = mem_map(Y_BYTES);
+    bench->scratch = mem_map(CPU_SCRATCH_BYTES);
+    if (bench->pool == NULL || bench->x == NULL || bench->y == NULL || bench->scratch == NULL) {
+        fprintf(stderr, "bench_kernels: not enough memory\n");
+        return 1;
+    }
+    memset(bench->pool, 0x3c, POOL_BYTES); /* 0.0115 as bf16, 1.06 as half */
+    for (size_t i = 0; i < X_BYTES / sizeof(float); i++) {
+        bench->x[i] = (float)(i % 64) / 64.0f;
+    }
+    printf("level %s, %u rounds\n", cpu_level_name(bench->level), bench->n_rounds);
+    add_cases(bench);
+    float_env_enter(&env);
+    run(bench);
+    float_env_leave(&env);
+    return 0;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private to cpu/: the device behind the operator table. Owned by the thread that calls operators.
+ */
+#pragma once
+
+#include "cpu/cpu.h"
+#include "base/float_env.h"
+#include "cpu/pool.h"
+
+struct ops_device {
+    struct pool *pool;
+    uint32_t n_threads;
+    enum cpu_level level;
+    struct cpu_kernels kernels;
+    float **scratch; /* [n_threads] of CPU_SCRATCH_BYTES */
+    float *rounded;  /* x rounded to bf16 for a product */
+    size_t rounded_bytes;
+    struct float_env caller_fenv;
+};
+
+/* Work below this many elements is done on the calling thread: a fork and join costs about 1 us. */
+enum { CPU_INLINE_ELEMENTS = 16 * 1024 };
+
+/* The operators, one file a kind. */
+void cpu_op_embed(struct ops_device *device, const struct packed *w, const int32_t *tokens,
+                  uint32_t n, float *out, size_t out_stride);
+void cpu_op_rmsnorm(struct ops_device *device, const struct ops_rmsnorm *args);
+void cpu_op_rope(struct ops_device *device, const struct ops_rope *args);
+void cpu_op_silu_mul(struct ops_device *device, const float *gate, const float *up, size_t stride,
+                     float *y, size_t y_stride, uint32_t n, uint32_t dim);
+void cpu_op_add(struct ops_device *device, float *x, size_t x_stride, const float *y,
+                size_t y_stride, uint32_t n, uint32_t dim);
+bool cpu_op_has_nan(struct ops_device *device, const float *x, size_t x_stride, uint32_t n,
+                    uint32_t dim);
+void cpu_op_linear(struct ops_device *device, const struct ops_linear *args);
+size_t cpu_op_kv_page_bytes(const struct ops_kv *kv);
+void cpu_op_kv_page_clear(struct ops_device *device, const struct ops_kv *kv, uint32_t page);
+void cpu_op_kv_write(struct ops_device *device, const struct ops_kv_write *args);
+void cpu_op_attention(struct ops_device *device, const struct ops_attention *args);

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of CPU kernels: what one thread computes. ref/ fills all of it and is the definition;
+ * an instruction set overrides what it does faster and must give the reference's bits for every
+ * input (NaNs aside: any NaN equals any NaN). The operators in cpu/ops_*.c cut the work for threads
+ * and call these.
+ *
+ * Shared conventions. Every kernel runs with flush-to-zero and denormals-are-zero on
+ * (base/float_env.h). The product of x and a row w over columns [k0, k1) ("chain") is run = +0 for
+ * each step of 32 columns from k0 (the last may be shorter): e = o = +0 for k of the step
+ * ascending: (k - k0) even: e = fma(x[k], w[k], e), odd: o = fma(x[k], w[k], o) shorter step: e = e
+ * + 0, o = o + 0     (what zero padding would do: -0 becomes +0) run = run + (e + o) and a matrix
+ * product over several leaves is a chain for each, added as its leaf_plan says.
+ */
+#pragma once
+
+#include "tensor/packed.h"
+
+/* One thread's share of y = W x: panels [panel_begin, panel_end) for m rows of x. */
+struct cpu_matmul {
+    const struct packed *w;
+    const float *x;  /* [m][cols], already rounded; rows readable up to round_up(cols, 32) + 32 */
+    size_t x_stride; /* multiple of 16 elements; x is 64-byte aligned */
+    float *y;        /* y[i * y_stride + row]; root r of w->leaves at y + r * root_stride */
+    size_t y_stride; /* only rows < w->rows are written */
+    size_t root_stride;
+    uint32_t m;
+    uint32_t panel_begin;
+    uint32_t panel_end;
+    float *scratch; /* this thread's, CPU_SCRATCH_BYTES, 64-byte aligned */
+};
+
+/* Enough for every kernel: unpacked panels, packed x, stacks of partial sums. */
+enum { CPU_SCRATCH_BYTES = 4 << 20 };
+
+/* One KV block (page) against some queries of one KV head. Layouts inside a page, for one layer and
+ * KV head, are those of struct packed: K is a matrix of 64 rows (keys) by head_dim columns, V one
+ * of head_dim rows by 64 columns (keys), type F32 or BF16. Keys at and after `valid` count as
+ * absent. */
+struct cpu_attn_block {
+    const uint8_t *k;
+    const uint8_t *v;
+    uint32_t head_dim;
+    bool bf16; /* K and V are BF16, and p is rounded to bf16 before the product with V */
+    float scale;
+    const float *q; /* [n_q] rows of head_dim, already rounded */
+    size_t q_stride;
+    uint32_t n_q;
+    const uint32_t *valid; /* [n_q] 1 .. 64 */
+    float *m;              /* [n_q] greatest score */
+    float *l;              /* [n_q] sum of p = exp(score - m) */
+    float *o;              /* [n_q] rows of o_stride: sum of p v, head_dim values */
+    size_t o_stride;
+    float *scratch; /* this thread's, CPU_SCRATCH_BYTES / 2 */
+};
+
+struct cpu_kernels {
+    const char *level;
+
+    /* By type of w. */
+    void (*matmul[DTYPE_COUNT])(const struct cpu_matmul *args);
+
+    /* y[i] = x[i] r w[i], r = rsqrt(sum / n + eps); sum of squares over 16 lanes (lane i: fma over
+     * indices congruent to i, ascending, from +0), lanes added 8+8, 4+4, 2+2, 1+1 (i with i +
+     * half). */
+    void (*rmsnorm)(float *y, const float *x, const float *w, uint32_t n, float eps);
+    /* Nearest-even to bf16 and back; y may be x. */
+    void (*round_bf16)(float *y, const float *x, size_t n);
+    /* y[i] = canon_silu(gate[i]) * up[i]; y may be gate. */
+    void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
+    /* x[i] += y[i] */
+    void (*add)(float *x, const float *y, size_t n);
+    /* One head: a = x[j], b = x[j + half]: x[j] = fma(-b, sin[j], a cos[j]), x[j + half] =
+     * fma(a, sin[j], b cos[j]), j < half. */
+    void (*rope)(float *x, const float *cos, const float *sin, uint32_t half);
+
+    /* score = chain(q, k) * scale over one leaf of head_dim; m = max over valid keys; p = canon_exp
+     * (score - m), 0 for absent keys; l over 16 lanes (lane i: keys i, i + 16, ... ascending from
+     * +0) added as in rmsnorm; o = chain(p, v) over 64 columns with absent keys as zero columns. */
+    void (*attn_block)(const struct cpu_attn_block *args);
+    /* (m, l, o) of a := merge of a (earlier keys) and b: m = max; ca = canon_exp(ma - m), cb
+     * likewise; l = fma(lb, cb, la ca), o[i] = fma(ob[i], cb, oa[i] ca). */
+    void (*attn_merge)(float *m, float *l, float *o, const float *m_b, const float *l_b,
+                       const float *o_b, uint32_t n);
+    /* out[i] = o[i] / l */
+    void (*attn_finish)(float *out, const float *o, float l, uint32_t n);
+};
+
+/* The reference: every entry set. */
+void cpu_kernels_init_ref(struct cpu_kernels *kernels);
+/* Override entries, and level, with what the instruction set offers; call in ascending order. */
+void cpu_kernels_init_avx2(struct cpu_kernels *kernels);
+void cpu_kernels_init_avx512(struct cpu_kernels *kernels);

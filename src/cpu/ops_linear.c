@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Products with weights. The threads share the output panels of all matrices of the call; every
+ * output element is computed whole by one thread, so that the cut changes nothing.
+ */
+#include "cpu/device.h"
+
+enum { PANEL_UNIT = 8 }; /* panels a product kernel likes to read side by side */
+
+struct linear_job {
+    struct ops_device *device;
+    const struct ops_linear *args;
+    const float *x; /* args->x or its rounded copy */
+    size_t x_stride;
+    uint32_t cols;
+    uint32_t n_panels; /* of all matrices together, each rounded up to whole units */
+    uint32_t unit;
+};
+
+static void round_share(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    struct linear_job *job = arg;
+    const struct ops_linear *args = job->args;
+    uint32_t begin;
+    uint32_t end;
+
+    pool_share(args->n, 1, thread, n_threads, &begin, &end);
+    for (uint32_t i = begin; i < end; i++) {
+        job->device->kernels.round_bf16(job->device->rounded + i * job->x_stride,
+                                        args->x + i * args->x_stride, job->cols);
+    }
+}
+
+static void add_bias(const struct ops_linear *args, const struct ops_linear_out *out,
+                     uint32_t begin, uint32_t end)
+{
+    for (uint32_t i = 0; i < args->n; i++) {
+        float *y = out->y + i * out->y_stride;
+
+        for (uint32_t row = begin; row < end; row++) {
+            y[row] += out->bias[row];
+        }
+    }
+}
+
+static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    struct linear_job *job = arg;
+    const struct ops_linear *args = job->args;
+    uint32_t first = 0; /* number of the matrix's first panel in the whole call */
+    uint32_t begin;
+    uint32_t end;
+
+    pool_share(job->n_panels, job->unit, thread, n_threads, &begin, &end);
+    for (uint32_t i = 0; i < args->n_out; i++) {
+        const struct ops_linear_out *out = &args->out[i];
+        uint32_t size = (uint32_t)round_up(out->w->n_panels, job->unit);
+        uint32_t from = MIN(MAX(begin, first) - first, out->w->n_panels);
+        uint32_t to = end > first ? MIN(end - first, out->w->n_panels) : 0;
+
+        if (from < to) {
+            job->device->kernels.matmul[out->w->dtype](&(struct cpu_matmul){
+                .w = out->w,
+                .x = job->x,
+                .x_stride = job->x_stride,
+                .y = out->y,
+                .y_stride = out->y_stride,
+                .root_stride = out->root_stride,
+                .m = args->n,
+                .panel_begin = from,
+                .panel_end = to,
+                .scratch = job->device->scratch[thread],
+            });
+            if (out->bias != NULL) {
+                add_bias(args, out, from * PACKED_LANES, MIN(to * PACKED_LANES, out->w->rows));
+            }
+        }
+        first += size;
+    }
+}
+
+void cpu_op_linear(struct ops_device *device, const struct ops_linear *args)
+{
+    struct linear_job job = {
+        .device = device, .args = args, .x = args->x, .x_stride = args->x_stride};
+    uint32_t cols = 0;
+    uint32_t total = 0;
+
+    for (uint32_t i = 0; i < args->n_out; i++) {
+        const struct packed *w = args->out[i].w;
+
+        if (w->rows > 0) { /* one without rows is another rank's */
+            ENSURE(cols == 0 || cols == w->cols);
+            cols = w->cols;
+            total += w->n_panels;
+        }
+    }
+    if (args->n == 0 || total == 0) {
+        return;
+    }
+    job.cols = cols;
+    if (args->act == ACT_BF16) {
+        job.x_stride = OPS_STRIDE(cols);
+        ENSURE_OP(args->n * job.x_stride * sizeof(float), <=, device->rounded_bytes);
+        if (args->n * cols < CPU_INLINE_ELEMENTS) {
+            round_share(&job, 0, 1);
+        } else {
+            pool_run(device->pool, round_share, &job);
+        }
+        job.x = device->rounded;
+    }
+    job.unit = total >= 2 * PANEL_UNIT * device->n_threads ? PANEL_UNIT : 1;
+    for (uint32_t i = 0; i < args->n_out; i++) {
+        job.n_panels += (uint32_t)round_up(args->out[i].w->n_panels, job.unit);
+    }
+    pool_run(device->pool, product_share, &job);
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Operators that treat each row of activations by itself: the threads share the rows. */
+#include "cpu/device.h"
+
+/* Runs fn on the calling thread when the work is small, on all threads otherwise. */
+static void run_rows(struct ops_device *device, pool_fn *fn, void *job, size_t n_elements)
+{
+    if (n_elements < CPU_INLINE_ELEMENTS) {
+        fn(job, 0, 1);
+    } else {
+        pool_run(device->pool, fn, job);
+    }
+}
+
+void cpu_op_embed(struct ops_device *device, const struct packed *w, const int32_t *tokens,
+                  uint32_t n, float *out, size_t out_stride)
+{
+    (void)device;
+    for (uint32_t i = 0; i < n; i++) {
+        ENSURE_OP((uint32_t)tokens[i], <, w->rows);
+        for (uint32_t k = 0; k < w->cols; k++) {
+            out[i * out_stride + k] = packed_value(w, (uint32_t)tokens[i], k);
+        }
+    }
+}
+
+struct rmsnorm_job {
+    struct ops_device *device;
+    const struct ops_rmsnorm *args;
+};
+
+static void rmsnorm_share(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    struct rmsnorm_job *job = arg;
+    const struct ops_rmsnorm *args = job->args;
+    uint32_t begin;
+    uint32_t end;
+
+    pool_share(args->n * args->groups, 1, thread, n_threads, &begin, &end);
+    for (uint32_t i = begin; i < end; i++) {
+        size_t row = i / args->groups;
+        size_t offset = (size_t)(i % args->groups) * args->dim;
+
+        job->device->kernels.rmsnorm(args->y + row * args->y_stride + offset,
+                                     args->x + row * args->x_stride + offset, args->w, args->dim,
+                                     args->eps);
+    }
+}
+
+void cpu_op_rmsnorm(struct ops_device *device, const struct ops_rmsnorm *args)
+{
+    struct rmsnorm_job job = {device, args};
+
+    run_rows(device, rmsnorm_share, &job, (size_t)args->n * args->groups * args->dim);
+}
+
+struct rope_job {
+    struct ops_device *device;
+    const struct ops_rope *args;
+};
+
+static void rope_share(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    struct rope_job *job = arg;
+    const struct ops_rope *args = job->args;
+    uint32_t half = args->rot / 2;
+    uint32_t begin;
+    uint32_t end;
+
+    pool_share(args->n, 1, thread, n_threads, &begin, &end);
+    for (uint32_t i = begin; i < end; i++) {
+        for (uint32_t h = 0; h < args->n_heads; h++) {
+            job->device->kernels.rope(args->x + i * args->x_stride + (size_t)h * args->head_dim,
+                                      args->cos + (size_t)i * half, args->sin + (size_t)i * half,
+                                      half);
+        }
+    }
+}
+
+void cpu_op_rope(struct ops_device *device, const struct ops_rope *args)
+{
+    struct rope_job job = {device, args};
+
+    run_rows(device, rope_share, &job, (size_t)args->n * args->n_heads * args->head_dim);
+}
+
+struct pair_job {
+    struct ops_device *device;
+    const float *a;
+    const float *b;
+    size_t stride;
+    float *y;
+    size_t y_stride;
+    uint32_t n;
+    uint32_t dim;
+};
+
+static void silu_mul_share(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    struct pair_job *job = arg;
+    uint32_t begin;
+    uint32_t end;
+
+    pool_share(job->n, 1, thread, n_threads, &begin, &end);
+    for (uint32_t i = begin; i < end; i++) {
+        job->device->kernels.silu_mul(job->y + i * job->y_stride, job->a + i * job->stride,
+                                      job->b + i * job->stride, job->dim);
+    }
+}
+
+void cpu_op_silu_mul(struct ops_device *device, const float *gate, const float *up, size_t stride,
+                     float *y, size_t y_stride, uint32_t n, uint32_t dim)
+{
+    struct pair_job job = {device, gate, up, stride, y, y_stride, n, dim};
+
+    run_rows(device, silu_mul_share, &job, (size_t)n * dim);
+}
+
+static void add_share(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    struct pair_job *job = arg;
+    uint32_t begin;
+    uint32_t end;
+
+    pool_share(job->n, 1, thread, n_threads, &begin, &end);
+    for (uint32_t i = begin; i < end; i++) {
+        job->device->kernels.add(job->y + i * job->y_stride, job->a + i * job->stride, job->dim);
+    }
+}
+
+void cpu_op_add(struct ops_device *device, float *x, size_t x_stride, const float *y,
+                size_t y_stride, uint32_t n, uint32_t dim)
+{
+    struct pair_job job = {.device = device,
+                           .a = y,
+                           .stride = y_stride,
+                           .y = x,
+                           .y_stride = x_stride,
+                           .n = n,
+                           .dim = dim};
+
+    run_rows(device, add_share, &job, (size_t)n * dim);
+}
+
+bool cpu_op_has_nan(struct ops_device *device, const float *x, size_t x_stride, uint32_t n,
+                    uint32_t dim)
+{
+    (void)device;
+    for (uint32_t i = 0; i < n; i++) {
+        bool found = false;
+
+        for (uint32_t j = 0; j < dim;
+             j++) { /* without an early exit the compiler makes vectors of it */
+            found |= x[i * x_stride + j] != x[i * x_stride + j];
+        }
+        if (found) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The reference kernels: canonical arithmetic written as plainly as it can be, one element at a
+ * time. Boring on purpose: every other implementation is compared with this one for equality.
+ */
+#include "cpu/kernels.h"
+#include "tensor/canon.h"
+
+enum { STEP = 32, LANES = 16, KEYS = 64 };
+
+/* e and o of one step of n columns, added; see kernels.h. w[i * w_stride] is the weight of column
+ * i. */
+static float step_sum(const float *x, const float *w, size_t w_stride, uint32_t n)
+{
+    float e = 0.0f;
+    float o = 0.0f;
+
+    for (uint32_t i = 0; i < n; i++) {
+        if (i % 2 == 0) {
+            e = fmaf(x[i], w[i * w_stride], e);
+        } else {
+            o = fmaf(x[i], w[i * w_stride], o);
+        }
+    }
+    if (n < STEP) {
+        e += 0.0f;
+        o += 0.0f;
+    }
+    return e + o;
+}
+
+/* The product over columns [k0, k1) of one row, whose weights lie in w. */
+static float chain(const float *x, const float *w, uint32_t k0, uint32_t k1)
+{
+    float run = 0.0f;
+
+    for (uint32_t k = k0; k < k1; k += STEP) {
+        run += step_sum(x + k, w + k, 1, MIN(STEP, k1 - k));
+    }
+    return run;
+}
+
+/* All leaves of one row by one x; writes n_roots values, root_stride apart. */
+static void row_product(const struct leaf_plan *leaves, const float *x, const float *w,
+                        float *stack, float *y, size_t root_stride)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < leaves->n_leaves; i++) {
+        stack[n++] = chain(x, w, leaves->bounds[i], leaves->bounds[i + 1]);
+        for (uint32_t j = 0; j < leaves->merges[i]; j++) {
+            n--;
+            stack[n - 1] += stack[n];
+        }
+    }
+    for (uint32_t r = 0; r < n; r++) {
+        y[r * root_stride] = stack[r];
+    }
+}
+
+static void matmul(const struct cpu_matmul *args)
+{
+    const struct packed *w = args->w;
+    float *values = args->scratch;
+    float *stack = values + round_up(w->cols, LANES);
+    uint32_t end = MIN(args->panel_end * LANES, w->rows);
+
+    ENSURE_OP((w->cols + LANES + w->leaves.depth) * sizeof(float), <=, CPU_SCRATCH_BYTES);
+    for (uint32_t row = args->panel_begin * LANES; row < end; row++) {
+        for (uint32_t k = 0; k < w->cols; k++) {
+            values[k] = packed_value(w, row, k);
+        }
+        for (uint32_t i = 0; i < args->m; i++) {
+            row_product(&w->leaves, args->x + i * args->x_stride, values, stack,
+                        args->y + i * args->y_stride + row, args->root_stride);
+        }
+    }
+}
+
+/* 16 lanes to one: 8 + 8, 4 + 4, 2 + 2, 1 + 1. */
+static float lanes_sum(float lanes[LANES])
+{
+    for (uint32_t half = LANES / 2; half > 0; half /= 2) {
+        for (uint32_t i = 0; i < half; i++) {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    return lanes[0];
+}
+
+static void rmsnorm(float *y, const float *x, const float *w, uint32_t n, float eps)
+{
+    float lanes[LANES] = {0};
+    float r;
+
+    for (uint32_t i = 0; i < n; i++) {
+        lanes[i % LANES] = fmaf(x[i], x[i], lanes[i % LANES]);
+    }
+    r = canon_rsqrt(lanes_sum(lanes) / (float)n + eps);
+    for (uint32_t i = 0; i < n; i++) {
+        y[i] = x[i] * r * w[i];
+    }
+}
+
+static void round_bf16(float *y, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = f32_from_bf16(bf16_from_f32(x[i]));
+    }
+}
+
+static void silu_mul(float *y, const float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = canon_silu(gate[i]) * up[i];
+    }
+}
+
+static void add(float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] += y[i];
+    }
+}
+
+static void rope(float *x, const float *cos, const float *sin, uint32_t half)
+{
+    for (uint32_t j = 0; j < half; j++) {
+        float a = x[j];
+        float b = x[j + half];
+
+        x[j] = fmaf(-b, sin[j], a * cos[j]);
+        x[j + half] = fmaf(a, sin[j], b * cos[j]);
+    }
+}
+
+/* One query against one block. keys and values are the page's K and V as packed matrices. */
+static void attn_one(const struct cpu_attn_block *args, const struct packed *keys,
+                     const struct packed *values, uint32_t i)
+{
+    const float *q = args->q + i * args->q_stride;
+    uint32_t valid = args->valid[i];
+    float p[KEYS] = {0};
+    float lanes[LANES] = {0};
+    float *row = args->scratch;
+    float m = -INFINITY;
+
+    for (uint32_t j = 0; j < valid; j++) {
+        for (uint32_t d = 0; d < args->head_dim; d++) {
+            row[d] = packed_value(keys, j, d);
+        }
+        p[j] = chain(q, row, 0, args->head_dim) * args->scale;
+        m = p[j] > m ? p[j] : m;
+    }
+    for (uint32_t j = 0; j < valid; j++) {
+        p[j] = canon_exp(p[j] - m);
+        lanes[j % LANES] += p[j];
+    }
+    args->m[i] = m;
+    args->l[i] = lanes_sum(lanes);
+    if (args->bf16) {
+        round_bf16(p, p, KEYS);
+    }
+    for (uint32_t d = 0; d < args->head_dim; d++) {
+        for (uint32_t j = 0; j < KEYS; j++) {
+            row[j] = j < valid ? packed_value(values, d, j) : 0.0f;
+        }
+        args->o[i * args->o_stride + d] = chain(p, row, 0, KEYS);
+    }
+}
+
+static void attn_block(const struct cpu_attn_block *args)
+{
+    enum dtype dtype = args->bf16 ? DTYPE_BF16 : DTYPE_F32;
+    struct packed keys;
+    struct packed values;
+
+    ENSURE(packed_init(&keys, dtype, KEYS, args->head_dim));
+    ENSURE(packed_init(&values, dtype, args->head_dim, KEYS));
+    packed_attach(&keys, args->k);
+    packed_attach(&values, args->v);
+    for (uint32_t i = 0; i < args->n_q; i++) {
+        attn_one(args, &keys, &values, i);
+    }
+}
+
+static void attn_merge(float *m, float *l, float *o, const float *m_b, const float *l_b,
+                       const float *o_b, uint32_t n)
+{
+    float top = *m_b > *m ? *m_b : *m;
+    float ca = canon_exp(*m - top);
+    float cb = canon_exp(*m_b - top);
+
+    *l = fmaf(*l_b, cb, *l * ca);
+    for (uint32_t i = 0; i < n; i++) {
+        o[i] = fmaf(o_b[i], cb, o[i] * ca);
+    }
+    *m = top;
+}
+
+static void attn_finish(float *out, const float *o, float l, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        out[i] = o[i] / l;
+    }
+}
+
+void cpu_kernels_init_ref(struct cpu_kernels *kernels)
+{
+    *kernels = (struct cpu_kernels){
+        .level = "ref",
+        .rmsnorm = rmsnorm,
+        .round_bf16 = round_bf16,
+        .silu_mul = silu_mul,
+        .add = add,
+        .rope = rope,
+        .attn_block = attn_block,
+        .attn_merge = attn_merge,
+        .attn_finish = attn_finish,
+    };
+    for (unsigned i = 0; i < DTYPE_COUNT; i++) {
+        kernels->matmul[i] = matmul;
+    }
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * 64 tiles: each of the 11 types by two and nine rows, and by one and five with values whose
+ * products flush to zero (44); 8 blocks of attention; 12 rows of the small kernels. The product for
+ * fewer rows is compared with the first rows of the reference's product for more, which is where
+ * most of the time goes.
+ *
+ * The data are fixed: the check is about the processor and the build, the tests are about the code.
+ */
+#include "cpu/selfcheck.h"
+
+#include "tensor/canon.h"
+
+enum {
+    ROWS = 9, /* of x */
+    COLS_MAX = 256,
+    X_STRIDE = COLS_MAX + 32,
+    OUTPUTS = 16,
+    LENGTH = 40, /* of rows: two vectors and a half */
+    QUERIES = 2,
+    HEAD_DIM = 18,
+    KEYS = 64,
+    CODE_BYTES = COLS_MAX * OUTPUTS * 4,
+    SCALE_BYTES = 512
+};
+
+struct check {
+    const struct cpu_kernels *kernels;
+    const struct cpu_kernels *ref;
+    uint64_t random;
+    float *scratch;
+    _Alignas(CACHE_LINE) uint8_t codes[CODE_BYTES];
+    _Alignas(CACHE_LINE) uint8_t scales[SCALE_BYTES];
+    _Alignas(CACHE_LINE) float x[ROWS * X_STRIDE];
+    float expected[ROWS * OUTPUTS * 2];
+    float found[ROWS * OUTPUTS * 2];
+};
+
+static const char *const matmul_names[DTYPE_COUNT] = {
+#define DTYPE(name, text, ggml, group, group_bytes) "the product with " text,
+#include "tensor/dtype.def"
+#undef DTYPE
+};
+
+static uint32_t next(struct check *check)
+{
+    check->random = check->random * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(check->random >> 32);
+}
+
+/* A value of either sign, four binades from 2^exponent up, now and then a zero. */
+static float value(struct check *check, int exponent)
+{
+    uint32_t r = next(check);
+    uint32_t bits = (r & 0x80000000) | (uint32_t)(exponent + (int)(r >> 23 & 3) + 127) << 23;
+    float out;
+
+    bits = (r >> 25 & 15) == 0 ? r & 0x80000000 : bits | (r & 0x7fffff);
+    memcpy(&out, &bits, sizeof(out));
+    return out;
+}
+
+static void fill(struct check *check, float *values, size_t n, int exponent)
+{
+    for (size_t i = 0; i < n; i++) {
+        values[i] = value(check, exponent);
+    }
+}
+
+static bool same(const float *a, const float *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (memcmp(&a[i], &b[i], sizeof(a[i])) != 0 && (a[i] == a[i] || b[i] == b[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Codes of a matrix, elements around 2^exponent for the plain types; scales are small halves,
+ * denormals among them, if tiny. */
+static void fill_weights(struct check *check, struct packed *w, bool tiny)
+{
+    size_t code_bytes = w->panel_code_bytes * w->n_panels;
+
+    ENSURE_OP(code_bytes, <=, CODE_BYTES);
+    ENSURE_OP(w->panel_scale_bytes * w->n_panels, <=, SCALE_BYTES);
+    for (size_t i = 0; i < code_bytes; i += 4) {
+        uint32_t word = next(check);
+        float element = value(check, tiny ? -64 : -1);
+
+        if (w->dtype == DTYPE_F16) {
+            word &= tiny ? 0x87ff87ff : 0xbfffbfff; /* small or denormal; finite */
+        } else if (w->dtype == DTYPE_F32) {
+            memcpy(&word, &element, sizeof(word));
+        } else if (w->dtype == DTYPE_BF16) {
+            word = bf16_from_f32(element) | (uint32_t)bf16_from_f32(-element) << 16;
+        }
+        memcpy(check->codes + i, &word, sizeof(word));
+    }
+    for (size_t i = 0; i < SCALE_BYTES; i += 4) {
+        uint32_t word = next(check) & (tiny ? 0x87ff87ff : 0xbfffbfff);
+
+        memcpy(check->scales + i, &word, sizeof(word));
+    }
+    w->codes = check->codes;
+    w->scales = w->panel_scale_bytes == 0 ? NULL : check->scales;
+}
+
+/* Two tiles, over three leaves of which two merge: 2 and 9 rows of x, or 1 and 5 tiny ones. */
+static bool check_matmul(struct check *check, enum dtype dtype, bool tiny)
+{
+    uint32_t cols = dtype_info(dtype)->group == 256 ? 256 : dtype_is_quantised(dtype) ? 96 : 71;
+    static const uint32_t rows[2][2] = {{2, ROWS}, {1, 5}};
+    uint32_t bounds[] = {0, 32, 58, cols};
+    uint8_t merges[] = {0, 1, 0};
+    struct packed w;
+    struct cpu_matmul args = {.w = &w,
+                              .x = check->x,
+                              .x_stride = X_STRIDE,
+                              .y = check->expected,
+                              .y_stride = OUTPUTS,
+                              .root_stride = ROWS * OUTPUTS,
+                              .m = rows[tiny][1],
+                              .panel_end = 1,
+                              .scratch = check->scratch};
+
+    ENSURE(packed_init(&w, dtype, cols == 256 ? 4 : OUTPUTS - 1, cols));
+    fill_weights(check, &w, tiny);
+    w.leaves = (struct leaf_plan){
+        .n_leaves = 3, .n_roots = 2, .depth = 2, .bounds = bounds, .merges = merges};
+    fill(check, check->x, args.m * X_STRIDE, !tiny ? -1 : w.scales == NULL ? -64 : -108);
+    memset(check->expected, 0, sizeof(check->expected));
+    check->ref->matmul[dtype](&args);
+    args.y = check->found;
+    for (int i = 0; i < 2; i++) {
+        args.m = rows[tiny][i];
+        memset(check->found, 0, sizeof(check->found));
+        check->kernels->matmul[dtype](&args);
+        for (uint32_t r = 0; r < 2; r++) {
+            if (!same(check->found + r * args.root_stride, check->expected + r * args.root_stride,
+                      args.m * OUTPUTS)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* One block: two queries that see few keys or many. */
+static bool check_attention(struct check *check, bool bf16, bool tiny, uint32_t keys)
+{
+    enum dtype dtype = bf16 ? DTYPE_BF16 : DTYPE_F32;
+    uint32_t valid[QUERIES] = {keys, keys + 3};
+    struct packed shape;
+    float *results[2] = {check->expected, check->found};
+    struct cpu_attn_block args = {.head_dim = HEAD_DIM,
+                                  .bf16 = bf16,
+                                  .scale = 0.25f,
+                                  .q = check->x,
+                                  .q_stride = X_STRIDE,
+                                  .n_q = QUERIES,
+                                  .valid = valid,
+                                  .o_stride = 32,
+                                  .scratch = check->scratch};
+
+    ENSURE(packed_init(&shape, dtype, KEYS, HEAD_DIM));
+    fill_weights(check, &shape, tiny);
+    args.k = check->codes;
+    args.v = check->codes; /* large enough for either shape */
+    fill(check, check->x, QUERIES * X_STRIDE, tiny ? -64 : 1);
+    for (int i = 0; i < 2; i++) {
+        memset(results[i], 0, sizeof(check->found));
+        args.o = results[i];
+        args.m = results[i] + QUERIES * args.o_stride;
+        args.l = args.m + QUERIES;
+        (i == 0 ? check->ref : check->kernels)->attn_block(&args);
+    }
+    return same(check->expected, check->found, ARRAY_LEN(check->found));
+}
+
+/* The kernels over rows, from a, b and c to check->expected or found; the name of one that differs.
+ */
+static const char *check_rows(struct check *check, int exponent)
+{
+    const float *a = check->x;
+    const float *b = a + LENGTH;
+    const float *c = b + LENGTH;
+    float *results[2] = {check->expected, check->found};
+    static const char *const names[] = {"rmsnorm",    "round_bf16",  "silu_mul",
+                                        "attn_merge", "attn_finish", "add or rope"};
+
+    fill(check, check->x, 3 * LENGTH, exponent);
+    for (size_t n = 0; n < ARRAY_LEN(names); n++) {
+        for (int i = 0; i < 2; i++) {
+            const struct cpu_kernels *kernels = i == 0 ? check->ref : check->kernels;
+            float *y = results[i];
+
+            memcpy(y, c, (LENGTH + 2) * sizeof(float));
+            switch (n) {
+            case 0:
+                kernels->rmsnorm(y, a, b, LENGTH - 3, 1e-6f);
+                break;
+            case 1:
+                kernels->round_bf16(y, a, LENGTH - 1);
+                break;
+            case 2:
+                kernels->silu_mul(y, a, b, LENGTH);
+                break;
+            case 3:
+                kernels->attn_merge(y + LENGTH, y + LENGTH + 1, y, a, b, a, LENGTH);
+                break;
+            case 4:
+                kernels->attn_finish(y, a, b[0], LENGTH);
+                break;
+            default:
+                kernels->add(y, a, LENGTH);
+                kernels->rope(y, a, b, LENGTH / 2 - 1);
+                break;
+            }
+        }
+        if (!same(check->expected, check->found, LENGTH + 2)) {
+            return names[n];
+        }
+    }
+    return NULL;
+}
+
+static const char *run(struct check *check)
+{
+    const char *differs = NULL;
+
+    for (unsigned i = 0; i < DTYPE_COUNT; i++) {
+        if (!check_matmul(check, (enum dtype)i, false) ||
+            !check_matmul(check, (enum dtype)i, true)) {
+            return matmul_names[i];
+        }
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        if (!check_attention(check, (i & 1) != 0, (i & 2) != 0, (i & 4) != 0 ? 37 : 1)) {
+            return "attn_block";
+        }
+    }
+    differs = check_rows(check, 3); /* reaches both ends of exp */
+    return differs != NULL ? differs : check_rows(check, -65);
+}
+
+const char *cpu_selfcheck(const struct cpu_kernels *kernels, const struct cpu_kernels *ref)
+{
+    struct check *check = aligned_alloc(CACHE_LINE, round_up(sizeof(*check), CACHE_LINE));
+    const char *differs;
+
+    ENSURE(check != NULL);
+    check->kernels = kernels;
+    check->ref = ref;
+    check->random = 1;
+    check->scratch = aligned_alloc(CACHE_LINE, CPU_SCRATCH_BYTES);
+    ENSURE(check->scratch != NULL);
+    differs = run(check);
+    free(check->scratch);
+    free(check);
+    return differs;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Attention of some queries over one block of 64 keys, and the merging of blocks. Both products are
+ * the ordinary ones of matmul.h, as a page holds K and V as packed matrices:
+ *
+ *   scores [n_q][64] = q K^T     keys are the outputs; all up to the greatest `valid`
+ *   p = exp(scores - m), l       in registers, a query at a time
+ *   o [n_q][head_dim] = p V      keys are the columns: as many as the query has, which is what
+ *                                zero columns for the others give (they turn -0 into +0, as the
+ *                                end of a shorter step does)
+ *
+ * The second product is done for runs of queries with the same `valid`: all of them but in the
+ * block on the diagonal.
+ */
+#pragma once
+
+#include "cpu/x86/canon_vec.h"
+#include "cpu/x86/matmul.h"
+#include "cpu/x86/rows.h"
+
+#ifdef VEC_LANES
+
+enum { ATTN_KEYS = 64, ATTN_QUERIES = 128, ATTN_VECTORS = ATTN_KEYS / VEC_LANES };
+
+/* Some of a block's queries. */
+struct attn {
+    const struct cpu_attn_block *args;
+    uint32_t first; /* queries [first, first + n) */
+    uint32_t n;
+    float *p;       /* [n][ATTN_KEYS] */
+    float *scratch; /* of the products */
+};
+
+/* As matrix products; rows and columns as given, m rows of x. */
+static void attn_product(const struct attn *attn, struct packed *w, uint32_t panels, uint32_t m,
+                         struct cpu_matmul *args)
+{
+    uint32_t bounds[2] = {0, w->cols};
+    uint8_t merges[1] = {0};
+
+    w->leaves = (struct leaf_plan){
+        .n_leaves = 1, .n_roots = 1, .depth = 1, .bounds = bounds, .merges = merges};
+    args->w = w;
+    args->m = m;
+    args->panel_end = panels;
+    args->scratch = attn->scratch;
+    if (attn->args->bf16) {
+        matmul_bf16(args);
+    } else {
+        matmul_f32(args);
+    }
+}
+
+static void attn_scores(const struct attn *attn)
+{
+    const struct cpu_attn_block *args = attn->args;
+    struct packed keys;
+    uint32_t most = 0;
+
+    for (uint32_t i = 0; i < attn->n; i++) {
+        most = MAX(most, args->valid[attn->first + i]);
+    }
+    ENSURE(packed_init(&keys, args->bf16 ? DTYPE_BF16 : DTYPE_F32, ATTN_KEYS, args->head_dim));
+    packed_attach(&keys, args->k);
+    attn_product(attn, &keys, (uint32_t)div_up(most, PACKED_LANES), attn->n,
+                 &(struct cpu_matmul){
+                     .x = args->q + attn->first * args->q_stride,
+                     .x_stride = args->q_stride,
+                     .y = attn->p,
+                     .y_stride = ATTN_KEYS,
+                 });
+}
+
+/* The greatest of the valid scores: the first of them where zeros of both signs tie. */
+VEC_INLINE float attn_max(const vecf scores[ATTN_VECTORS], uint32_t valid)
+{
+    vecf most = vec_set1(-INFINITY);
+    float values[ATTN_KEYS];
+    float m;
+
+    for (uint32_t v = 0; v < ATTN_VECTORS; v++) {
+        most = vec_max(scores[v], most);
+    }
+    m = vec_reduce_max(most);
+    if (m == 0.0f) {
+        for (uint32_t v = 0; v < ATTN_VECTORS; v++) {
+            vec_store(values + v * VEC_LANES, scores[v]);
+        }
+        for (uint32_t j = valid; j-- > 0;) {
+            m = values[j] == 0.0f ? values[j] : m;
+        }
+    }
+    return m;
+}
+
+/* Scores of one query to weights p, in place; m and l. */
+static void attn_softmax(const struct cpu_attn_block *args, uint32_t query, float *p)
+{
+    uint32_t valid = args->valid[query];
+    vecf scores[ATTN_VECTORS];
+    vecf sums[ROWS_VECTORS];
+    float m;
+
+#pragma GCC unroll 8
+    for (uint32_t v = 0; v < ATTN_VECTORS; v++) {
+        uint32_t first = v * VEC_LANES;
+
+        /* a NaN, which no maximum heeds, stands for an absent key */
+        scores[v] = vec_mul(vec_load(p + first), vec_set1(args->scale));
+        scores[v] = vec_select_below(valid > first ? valid - first : 0, scores[v], vec_set1(NAN));
+    }
+    m = attn_max(scores, valid);
+    for (uint32_t v = 0; v < ROWS_VECTORS; v++) {
+        sums[v] = vec_zero();
+    }
+#pragma GCC unroll 8
+    for (uint32_t v = 0; v < ATTN_VECTORS; v++) {
+        uint32_t first = v * VEC_LANES;
+        vecf weight = canon_exp_vec(vec_sub(scores[v], vec_set1(m)));
+
+        weight = vec_select_below(valid > first ? valid - first : 0, weight, vec_zero());
+        sums[v % ROWS_VECTORS] = vec_add(sums[v % ROWS_VECTORS], weight);
+        vec_store(p + first, args->bf16 ? canon_round_bf16_vec(weight) : weight);
+    }
+    args->m[query] = m;
+    args->l[query] = rows_lanes_sum(sums);
+}
+
+static void attn_values(const struct attn *attn)
+{
+    const struct cpu_attn_block *args = attn->args;
+    struct packed values;
+    uint32_t run;
+
+    ENSURE(packed_init(&values, args->bf16 ? DTYPE_BF16 : DTYPE_F32, args->head_dim, ATTN_KEYS));
+    packed_attach(&values, args->v);
+    for (uint32_t i = 0; i < attn->n; i += run) {
+        const uint32_t *valid = args->valid + attn->first + i;
+
+        run = 1;
+        while (i + run < attn->n && valid[run] == valid[0]) {
+            run++;
+        }
+        values.cols = valid[0];
+        attn_product(attn, &values, values.n_panels, run,
+                     &(struct cpu_matmul){
+                         .x = attn->p + i * ATTN_KEYS,
+                         .x_stride = ATTN_KEYS,
+                         .y = args->o + (attn->first + i) * args->o_stride,
+                         .y_stride = args->o_stride,
+                     });
+    }
+}
+
+static void attn_block(const struct cpu_attn_block *args)
+{
+    struct attn attn = {
+        .args = args, .p = args->scratch, .scratch = args->scratch + ATTN_QUERIES * ATTN_KEYS};
+
+    for (; attn.first < args->n_q; attn.first += attn.n) {
+        attn.n = MIN(args->n_q - attn.first, ATTN_QUERIES);
+        attn_scores(&attn);
+        for (uint32_t i = 0; i < attn.n; i++) {
+            attn_softmax(args, attn.first + i, attn.p + i * ATTN_KEYS);
+        }
+        attn_values(&attn);
+    }
+    vec_leave();
+}
+
+static void attn_merge(float *m, float *l, float *o, const float *m_b, const float *l_b,
+                       const float *o_b, uint32_t n)
+{
+    float top = *m_b > *m ? *m_b : *m;
+    float ca = canon_exp(*m - top);
+    float cb = canon_exp(*m_b - top);
+
+    *l = fmaf(*l_b, cb, *l * ca);
+    for (uint32_t i = 0; i < n; i += VEC_LANES) {
+        vecf scaled = vec_mul(vec_load_upto(o + i, n - i), vec_set1(ca));
+
+        vec_store_upto(o + i, vec_fma(vec_load_upto(o_b + i, n - i), vec_set1(cb), scaled), n - i);
+    }
+    *m = top;
+    vec_leave();
+}
+
+static void attn_finish(float *out, const float *o, float l, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i += VEC_LANES) {
+        vec_store_upto(out + i, vec_div(vec_load_upto(o + i, n - i), vec_set1(l)), n - i);
+    }
+    vec_leave();
+}
+
+static void attention_init(struct cpu_kernels *kernels)
+{
+    kernels->attn_block = attn_block;
+    kernels->attn_merge = attn_merge;
+    kernels->attn_finish = attn_finish;
+}
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The loops of GEMM around an instruction set's inner product: blocks of x's rows, leaves and the
+ * stack of their sums, blocks of columns, tiles. No instruction set of its own. Any thread; works
+ * in args->scratch.
+ */
+#pragma once
+
+#include "cpu/kernels.h"
+
+/* Adds the products of `n` columns to the running sums of one tile. */
+struct gemm_tile {
+    const float *w; /* [n][outputs] */
+    const float *x; /* [rows] of x_stride, n columns of each */
+    size_t x_stride;
+    float *sums; /* [rows][outputs] */
+    uint32_t n;  /* whole steps of 32, but for the end of a leaf */
+    bool add;    /* false: sums counts as zero (the first columns of a leaf) */
+};
+
+/* The number of rows and of outputs is the function's own. */
+typedef void gemm_tile_fn(const struct gemm_tile *tile);
+
+/* Columns [k, k + n) of a panel as f32 to out[c * stride + lane]. */
+typedef void gemm_unpack_fn(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
+                            float *out, size_t stride);
+
+enum { GEMM_ROWS_MAX = 8, GEMM_PANELS_MAX = 2 };
+
+/* What an instruction set offers. */
+struct gemm_isa {
+    uint32_t rows;                                              /* of the tallest tile */
+    uint32_t panels;                                            /* of the widest */
+    gemm_tile_fn *tile[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1]; /* [panels][rows] */
+    void (*add)(float *x, const float *y, size_t n);
+};
+
+/* y = W x as cpu_kernels.matmul, for any number of rows. */
+void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack_fn *unpack);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cpu/kernels.h"
+#include "cpu/x86/attention.h"
+#include "cpu/x86/matmul.h"
+#include "cpu/x86/rows.h"
+
+void cpu_kernels_init_avx512(struct cpu_kernels *kernels)
+{
+    kernels->level = "avx512";
+    matmul_init(kernels);
+    rows_init(kernels);
+    attention_init(kernels);
+}

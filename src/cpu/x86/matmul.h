@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The products of one instruction set: few rows by gemv.h, more by gemm.h over tile.h. */
+#pragma once
+
+#include "cpu/x86/gemm.h"
+#include "cpu/x86/gemv.h"
+#include "cpu/x86/tile.h"
+#include "cpu/x86/unpack.h"
+
+#ifdef VEC_LANES
+
+static void tile_add(float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i += VEC_LANES) {
+        vec_store(x + i, vec_add(vec_load(x + i), vec_load(y + i)));
+    }
+}
+
+static void tile_1x1(const struct gemm_tile *tile)
+{
+    tile_compute(1, 1 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_2x1(const struct gemm_tile *tile)
+{
+    tile_compute(2, 1 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_3x1(const struct gemm_tile *tile)
+{
+    tile_compute(3, 1 * PACKED_LANES / VEC_LANES, tile);
+}
+
+#if VEC_LANES == 16
+static void tile_4x1(const struct gemm_tile *tile)
+{
+    tile_compute(4, 1 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_5x1(const struct gemm_tile *tile)
+{
+    tile_compute(5, 1 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_6x1(const struct gemm_tile *tile)
+{
+    tile_compute(6, 1 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_7x1(const struct gemm_tile *tile)
+{
+    tile_compute(7, 1 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_1x2(const struct gemm_tile *tile)
+{
+    tile_compute(1, 2 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_2x2(const struct gemm_tile *tile)
+{
+    tile_compute(2, 2 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_3x2(const struct gemm_tile *tile)
+{
+    tile_compute(3, 2 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_4x2(const struct gemm_tile *tile)
+{
+    tile_compute(4, 2 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_5x2(const struct gemm_tile *tile)
+{
+    tile_compute(5, 2 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_6x2(const struct gemm_tile *tile)
+{
+    tile_compute(6, 2 * PACKED_LANES / VEC_LANES, tile);
+}
+
+static void tile_7x2(const struct gemm_tile *tile)
+{
+    tile_compute(7, 2 * PACKED_LANES / VEC_LANES, tile);
+}
+
+#endif
+
+static const struct gemm_isa isa = {
+    .rows = TILE_ROWS,
+    .panels = TILE_PANELS,
+#if VEC_LANES == 16
+    .tile = {{NULL},
+             {NULL, tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1, tile_7x1},
+             {NULL, tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2, tile_7x2}},
+#else
+    .tile = {{NULL}, {NULL, tile_1x1, tile_2x1, tile_3x1}},
+#endif
+    .add = tile_add,
+};
+
+/* dtype is a constant. */
+VEC_INLINE void matmul(enum dtype dtype, const struct cpu_matmul *args, gemm_unpack_fn *unpack_fn)
+{
+    switch (args->m) {
+    case 0:
+        break;
+    case 1:
+        gemv(dtype, 1, args, unpack_fn);
+        break;
+    case 2:
+        gemv(dtype, 2, args, unpack_fn);
+        break;
+    case 3:
+        gemv(dtype, 3, args, unpack_fn);
+        break;
+    case 4:
+        gemv(dtype, 4, args, unpack_fn);
+        break;
+    default:
+        gemm(args, &isa, unpack_fn);
+        break;
+    }
+    vec_leave();
+}
+
+static void unpack_f32(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
+                       size_t stride)
+{
+    unpack(DTYPE_F32, w, panel, k, n, out, stride);
+}
+
+static void matmul_f32(const struct cpu_matmul *args)
+{
+    matmul(DTYPE_F32, args, unpack_f32);
+}
+
+static void unpack_f16(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
+                       size_t stride)
+{
+    unpack(DTYPE_F16, w, panel, k, n, out, stride);
+}
+
+static void matmul_f16(const struct cpu_matmul *args)
+{
+    matmul(DTYPE_F16, args, unpack_f16);
+}
+
+static void unpack_bf16(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
+                        size_t stride)
+{
+    unpack(DTYPE_BF16, w, panel, k, n, out, stride);
+}
+
+static void matmul_bf16(const struct cpu_matmul *args)
+{
+    matmul(DTYPE_BF16, args, unpack_bf16);
+}
+
+static void unpack_q8_0(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
+                        size_t stride)
+{
+    unpack(DTYPE_Q8_0, w, panel, k, n, out, stride);
+}
+
+static void matmul_q8_0(const struct cpu_matmul *args)
+{
+    matmul(DTYPE_Q8_0, args, unpack_q8_0);
+}
+
+static void unpack_q4_0(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
+                        size_t stride)
+{
+    unpack(DTYPE_Q4_0, w, panel, k, n, out, stride);
+}
+
+static void matmul_q4_0(const struct cpu_matmul *args)
+{
+    matmul(DTYPE_Q4_0, args, unpack_q4_0);
+}
+
+static void unpack_q4_1(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
+                        size_t stride)
+{
+    unpack(DTYPE_Q4_1, w, panel, k, n, out, stride);
+}
+
+static void matmul_q4_1(const struct cpu_matmul *args)
+{
+    matmul(DTYPE_Q4_1, args, unpack_q4_1);
+}
+
+static void unpack_q5_0(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
+                        size_t stride)
+{
+    unpack(DTYPE_Q5_0, w, panel, k, n, out, stride);
+}
+
+static void matmul_q5_0(const struct cpu_matmul *args)
+{
+    matmul(DTYPE_Q5_0, args, unpack_q5_0);
+}
+
+static void unpack_q5_1(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
+                        size_t stride)
+{
+    unpack(DTYPE_Q5_1, w, panel, k, n, out, stride);
+}
+
+static void matmul_q5_1(const struct cpu_matmul *args)
+{
+    matmul(DTYPE_Q5_1, args, unpack_q5_1);
+}
+
+static void unpack_q4_k(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
+                        size_t stride)
+{
+    unpack(DTYPE_Q4_K, w, panel, k, n, out, stride);
+}
+
+static void matmul_q4_k(const struct cpu_matmul *args)
+{
+    matmul(DTYPE_Q4_K, args, unpack_q4_k);
+}
+
+static void unpack_q5_k(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
+                        size_t stride)
+{
+    unpack(DTYPE_Q5_K, w, panel, k, n, out, stride);
+}
+
+static void matmul_q5_k(const struct cpu_matmul *args)
+{
+    matmul(DTYPE_Q5_K, args, unpack_q5_k);
+}
+
+static void unpack_q6_k(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
+                        size_t stride)
+{
+    unpack(DTYPE_Q6_K, w, panel, k, n, out, stride);
+}
+
+static void matmul_q6_k(const struct cpu_matmul *args)
+{
+    matmul(DTYPE_Q6_K, args, unpack_q6_k);
+}
+
+static void matmul_init(struct cpu_kernels *kernels)
+{
+    kernels->matmul[DTYPE_F32] = matmul_f32;
+    kernels->matmul[DTYPE_F16] = matmul_f16;
+    kernels->matmul[DTYPE_BF16] = matmul_bf16;
+    kernels->matmul[DTYPE_Q8_0] = matmul_q8_0;
+    kernels->matmul[DTYPE_Q4_0] = matmul_q4_0;
+    kernels->matmul[DTYPE_Q4_1] = matmul_q4_1;
+    kernels->matmul[DTYPE_Q5_0] = matmul_q5_0;
+    kernels->matmul[DTYPE_Q5_1] = matmul_q5_1;
+    kernels->matmul[DTYPE_Q4_K] = matmul_q4_k;
+    kernels->matmul[DTYPE_Q5_K] = matmul_q5_k;
+    kernels->matmul[DTYPE_Q6_K] = matmul_q6_k;
+}
+
+#endif

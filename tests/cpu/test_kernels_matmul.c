@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products: every instruction set gives the reference's bits. */
+#include "kernel_fixture.h"
+
+#include <math.h>
+
+enum { MANY = 64 };
+
+static const uint32_t row_counts[] = {1, 2, 3, 4, 5, 7, 8, 13, 33, MANY};
+
+struct shape {
+    uint32_t rows;
+    uint32_t cols;
+    uint32_t unit; /* leaves end at multiples of it */
+    uint32_t total;
+    uint32_t first;
+    uint32_t count;
+};
+
+/* One matrix by m rows of x, panels [begin, end), with every level. */
+static void check(struct kernel_fixture *fixture, const struct packed *w, uint32_t m,
+                  const float *x, size_t x_stride)
+{
+    struct cpu_matmul args = {.w = w, .x = x, .x_stride = x_stride, .m = m};
+    size_t size;
+    float *expected;
+    float *found;
+
+    args.y_stride = w->rows + 3;
+    args.root_stride = m * args.y_stride + 5;
+    args.panel_begin = kernel_below(&fixture->random, 3) == 0 ? w->n_panels / 2 : 0;
+    args.panel_end = kernel_below(&fixture->random, 3) == 0 ? MAX(args.panel_begin, w->n_panels - 1)
+                                                            : w->n_panels;
+    args.scratch = fixture->scratch;
+    size = (w->leaves.n_roots + 1) * args.root_stride;
+    expected = xcalloc(size, sizeof(float));
+    found = xcalloc(size, sizeof(float));
+    args.y = expected;
+    fixture->ref.matmul[w->dtype](&args);
+    args.y = found;
+    for (uint32_t l = 0; l < fixture->n_levels; l++) {
+        size_t at;
+
+        memset(found, 0, size * sizeof(float)); /* what is not written stays zero in both */
+        fixture->levels[l].matmul[w->dtype](&args);
+        at = kernel_differs(expected, found, size);
+        if (at < size) {
+            fail_msg("%s %s: %u x %u, m %u, %u leaves: y[%zu] is %a, not %a",
+                     fixture->levels[l].level, dtype_info(w->dtype)->name, w->rows, w->cols, m,
+                     w->leaves.n_leaves, at, (double)found[at], (double)expected[at]);
+        }
+    }
+    free(expected);
+    free(found);
+}
+
+static void check_shape(struct kernel_fixture *fixture, enum dtype dtype, const struct shape *shape,
+                        enum kernel_kind kind)
+{
+    size_t x_stride = round_up(shape->cols, 32) + 32;
+    bool large = shape->rows * shape->cols > 3000;
+    float *x = kernel_floats(&fixture->random, MANY * x_stride, kind, kernel_x_tiny(dtype));
+    struct packed w;
+
+    kernel_packed_init(&w, dtype, shape->rows, shape->cols);
+    kernel_fill_packed(&fixture->random, &w, kind);
+    kernel_plan_init(&fixture->random, &w.leaves, shape->cols, shape->unit, shape->total,
+                     shape->first, shape->count);
+    /* every number of rows with small matrices; with large ones each third, by turns */
+    for (size_t i = large ? (size_t)kind % 3 : 0; i < ARRAY_LEN(row_counts); i += large ? 3 : 1) {
+        check(fixture, &w, row_counts[i], x, x_stride);
+    }
+    kernel_packed_release(&w);
+    free(x);
+}
+
+static void check_dtypes(struct kernel_fixture *fixture, const struct shape *shapes, size_t n,
+                         uint64_t seed)
+{
+    for (unsigned dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+        uint32_t group = dtype_info((enum dtype)dtype)->group;
+
+        for (unsigned kind = 0; kind < KIND_COUNT; kind++) {
+            for (size_t i = 0; i < n; i++) {
+                struct shape shape = shapes[i];
+
+                shape.cols = (uint32_t)round_up(shape.cols, group);
+                fixture->random.state = seed + dtype * 1000 + kind * 100 + i;
+                check_shape(fixture, (enum dtype)dtype, &shape, (enum kernel_kind)kind);
+            }
+        }
+    }
+}
+
+/* Odd sizes, one leaf. */
+static void test_sizes(void **state)
+{
+    static const struct shape shapes[] = {
+        {1, 1, 2, 1, 0, 1},    {15, 2, 2, 1, 0, 1},   {16, 31, 2, 1, 0, 1},  {17, 32, 2, 1, 0, 1},
+        {33, 33, 2, 1, 0, 1},  {50, 63, 2, 1, 0, 1},  {20, 97, 2, 1, 0, 1},  {150, 64, 2, 1, 0, 1},
+        {16, 260, 2, 1, 0, 1}, {35, 291, 2, 1, 0, 1}, {17, 545, 2, 1, 0, 1},
+    };
+    const uint64_t seed = 20261122;
+
+    print_message("seed %llu\n", (unsigned long long)seed);
+    check_dtypes(*state, shapes, ARRAY_LEN(shapes), seed);
+}
+
+/* Leaves: whole steps, any even length, many, and parts of a tree with several roots. */
+static void test_leaves(void **state)
+{
+    static const struct shape shapes[] = {
+        {33, 96, 32, 3, 0, 3},    {17, 192, 24, 8, 0, 8},    {20, 720, 80, 9, 0, 9},
+        {16, 280, 20, 14, 0, 14}, {18, 1024, 64, 16, 0, 16}, {16, 320, 2, 40, 0, 40},
+        {34, 257, 2, 9, 5, 4},    {16, 512, 32, 40, 7, 16},  {17, 224, 2, 14, 3, 7},
+        {16, 96, 2, 16, 1, 3},    {20, 640, 80, 9, 1, 8},    {130, 160, 2, 5, 4, 1},
+    };
+    const uint64_t seed = 31415926;
+
+    print_message("seed %llu\n", (unsigned long long)seed);
+    check_dtypes(*state, shapes, ARRAY_LEN(shapes), seed);
+}
+
+/* The data must reach the corners they are made for: flushed sums of both signs, NaNs, infinities.
+ */
+static void test_data_is_awkward(void **state)
+{
+    struct kernel_fixture *fixture = *state;
+    struct packed w;
+    uint32_t n_negative_zero = 0;
+    uint32_t n_nan = 0;
+    uint32_t n_infinite = 0;
+
+    fixture->random.state = 7;
+    kernel_packed_init(&w, DTYPE_BF16, 64, 64);
+    leaf_plan_init_single(&w.leaves, 64);
+    for (int round = 0; round < 64; round++) {
+        enum kernel_kind kind = round % 2 == 0 ? KIND_TINY : KIND_SPECIAL;
+        float *x = kernel_floats(&fixture->random, 96, kind, -63);
+        float y[64];
+
+        kernel_fill_packed(&fixture->random, &w, kind);
+        fixture->ref.matmul[DTYPE_BF16](&(struct cpu_matmul){.w = &w,
+                                                             .x = x,
+                                                             .x_stride = 96,
+                                                             .y = y,
+                                                             .y_stride = 64,
+                                                             .m = 1,
+                                                             .panel_end = w.n_panels,
+                                                             .scratch = fixture->scratch});
+        for (size_t i = 0; i < ARRAY_LEN(y); i++) {
+            n_negative_zero += y[i] == 0.0f && signbit(y[i]);
+            n_nan += isnan(y[i]) != 0;
+            n_infinite += isinf(y[i]) != 0;
+        }
+        free(x);
+    }
+    kernel_packed_release(&w);
+    assert_true(n_negative_zero > 5);
+    assert_true(n_nan > 5);
+    assert_true(n_infinite > 5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_data_is_awkward, kernel_setup, kernel_teardown),
+        cmocka_unit_test_setup_teardown(test_sizes, kernel_setup, kernel_teardown),
+        cmocka_unit_test_setup_teardown(test_leaves, kernel_setup, kernel_teardown),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
