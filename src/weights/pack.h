@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Packing: from stored tensors to the layout of tensor/packed.h, reading only the byte ranges that
+ * the wanted part covers, in chunks of a few MB. Types are kept: a quantised block is taken apart
+ * and re-laid without loss. Pure but for reading; any number of threads may pack different panels.
+ */
+#pragma once
+
+#include "tensor/packed.h"
+#include "weights/weights.h"
+
+/* Rows [row_begin, row_begin + n_rows) of a 2-D tensor. If row_map is given, row i of the part is
+ * the stored row row_map[row_begin + i] (a permutation of all its rows). */
+struct pack_part {
+    const struct weights_tensor *tensor;
+    uint32_t row_begin;
+    uint32_t n_rows;
+    const uint32_t *row_map; /* NULL: as stored */
+};
+
+/* Several parts stacked along rows, columns [col_begin, col_begin + packed->cols) of each: all of
+ * one type, with equal numbers of columns. col_begin is a multiple of the type's group. */
+struct pack_matrix {
+    const struct pack_part *parts;
+    uint32_t n_parts;
+    uint32_t col_begin;
+};
+
+/* Writes panels [panel_begin, panel_end) of packed (initialised with packed_init: type, rows = sum
+ * of n_rows, cols) into storage (packed_bytes, zeroed, 64-byte aligned; see packed_attach). Errors:
+ * STATUS_CORRUPT (a scale that is not finite; names tensor and row), STATUS_UNSUPPORTED (type),
+ * STATUS_NO_MEMORY, and what weights_read reports. */
+NODISCARD enum status pack_panels(struct weights *weights, const struct pack_matrix *matrix,
+                                  const struct packed *packed, uint32_t panel_begin,
+                                  uint32_t panel_end, void *storage, struct err *err);
+
+/* A whole 1-D (or any) tensor of F32, F16 or BF16 as n floats, n = weights_n_elements. Refuses
+ * other types by name. */
+NODISCARD enum status pack_floats(struct weights *weights, const struct weights_tensor *tensor,
+                                  float *out, struct err *err);
