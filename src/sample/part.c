@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sample/part.h"
+
+#include "base/mem.h"
+#include "tensor/canon.h"
+
+enum { LANES = 16 };
+
+enum status sample_part_init(struct sample_part *part, uint32_t first_row, uint32_t n_rows)
+{
+    ENSURE_OP(first_row % SAMPLE_BLOCK_ROWS, ==, 0);
+    *part = (struct sample_part){.first_row = first_row, .n_rows = n_rows};
+    part->counts = mem_alloc(n_rows, sizeof(*part->counts));
+    part->top = mem_alloc(n_rows, sizeof(*part->top));
+    part->blocks = mem_alloc(div_up(n_rows, SAMPLE_BLOCK_ROWS), sizeof(*part->blocks));
+    if (part->counts == NULL || part->top == NULL || part->blocks == NULL) {
+        sample_part_release(part);
+        return STATUS_NO_MEMORY;
+    }
+    return STATUS_OK;
+}
+
+void sample_part_release(struct sample_part *part)
+{
+    free(part->counts);
+    free(part->top);
+    free(part->blocks);
+    *part = (struct sample_part){0};
+}
+
+float sample_mass(float logit, float m, float inv_temperature)
+{
+    return logit == m ? 1.0f : canon_exp((logit - m) * inv_temperature);
+}
+
+/* True, and the row, if the token is owned here. Negative ids are far outside every range. */
+static bool row_of(const struct sample_part *part, int64_t token, uint32_t *ret_row)
+{
+    int64_t row = token - part->first_row;
+
+    if (row < 0 || row >= part->n_rows) {
+        return false;
+    }
+    *ret_row = (uint32_t)row;
+    return true;
+}
+
+static void apply_bias(struct sample_part *part, const struct sample_params *params)
+{
+    uint32_t row;
+
+    for (uint32_t i = 0; i < params->n_bias; i++) {
+        if (row_of(part, params->bias[i].token, &row)) {
+            part->logits[row] += params->bias[i].add;
+        }
+    }
+}
+
+/* counts[row] becomes SEEN | times generated for every token of prompt and answer. */
+#define SEEN 0x80000000u
+
+static void count_tokens(struct sample_part *part, const struct sample_request *request)
+{
+    uint32_t row;
+
+    for (size_t i = 0; i < request->n_prompt; i++) {
+        if (row_of(part, request->prompt[i], &row)) {
+            part->counts[row] |= SEEN;
+        }
+    }
+    for (size_t i = 0; i < request->n_generated; i++) {
+        if (row_of(part, request->generated[i], &row)) {
+            part->counts[row] = (part->counts[row] | SEEN) + 1;
+        }
+    }
+}
+
+/* Penalises the tokens that are still counted, each once, and clears their counts. */
+static void penalise(struct sample_part *part, const struct sample_params *params,
+                     const int32_t *tokens, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t times;
+        uint32_t row;
+        float *logit;
+
+        if (!row_of(part, tokens[i], &row) || part->counts[row] == 0) {
+            continue;
+        }
+        times = part->counts[row] & ~SEEN;
+        part->counts[row] = 0;
+        logit = &part->logits[row];
+        if (params->repetition_penalty != 1.0f) {
+            *logit = *logit > 0.0f ? *logit / params->repetition_penalty
+                                   : *logit * params->repetition_penalty;
+        }
+        *logit -= params->frequency_penalty * (float)times;
+        if (times > 0) {
+            *logit -= params->presence_penalty;
+        }
+    }
+}
+
+static bool has_penalties(const struct sample_params *params)
+{
+    return params->repetition_penalty != 1.0f || params->frequency_penalty != 0.0f ||
+           params->presence_penalty != 0.0f;
+}
+
+/* Greatest logit of a block; NaN if it holds one. */
+static float block_max(const float *logits, uint32_t n)
+{
+    float max = -INFINITY;
+    bool nan = false;
+
+    for (uint32_t i = 0; i < n; i++) {
+        max = logits[i] > max ? logits[i] : max;
+        nan |= logits[i] != logits[i];
+    }
+    return nan ? NAN : max;
+}
+
+static uint32_t block_rows(const struct sample_part *part, uint32_t block)
+{
+    return MIN(SAMPLE_BLOCK_ROWS, part->n_rows - block * SAMPLE_BLOCK_ROWS);
+}
+
+static uint32_t n_blocks(const struct sample_part *part)
+{
+    return (uint32_t)div_up(part->n_rows, SAMPLE_BLOCK_ROWS);
+}
+
+enum status sample_part_begin(struct sample_part *part, const struct sample_request *request,
+                              float *logits)
+{
+    const struct sample_params *params = request->params;
+
+    part->logits = logits;
+    part->inv_temperature = 1.0f / params->temperature;
+    apply_bias(part, params);
+    if (has_penalties(params)) {
+        count_tokens(part, request);
+        penalise(part, params, request->prompt, request->n_prompt);
+        penalise(part, params, request->generated, request->n_generated);
+    }
+    for (uint32_t b = 0; b < n_blocks(part); b++) {
+        float max = block_max(logits + b * SAMPLE_BLOCK_ROWS, block_rows(part, b));
+
+        if (max != max) {
+            return STATUS_NUMERIC;
+        }
+        part->blocks[b] = (struct sample_block){.max = max};
+    }
+    return STATUS_OK;
+}
+
+static float block_sum(const float *logits, uint32_t n, float max, float inv_temperature)
+{
+    float lanes[LANES] = {0};
+
+    if (max == -INFINITY) {
+        return 0.0f;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        lanes[i % LANES] += sample_mass(logits[i], max, inv_temperature);
+    }
+    for (uint32_t half = LANES / 2; half > 0; half /= 2) {
+        for (uint32_t i = 0; i < half; i++) {
+            lanes[i] += lanes[i + half];
+        }
+    }
+    return lanes[0];
+}
+
+/* Restores the order below node i of a heap whose root is the candidate that comes last. */
+static void sift_down(struct sample_candidate *heap, uint32_t n, uint32_t i)
+{
+    struct sample_candidate moved = heap[i];
+
+    for (uint32_t child = 2 * i + 1; child < n; child = 2 * i + 1) {
+        if (child + 1 < n && sample_before(heap[child], heap[child + 1])) {
+            child++;
+        }
+        if (!sample_before(moved, heap[child])) {
+            break;
+        }
+        heap[i] = heap[child];
+        i = child;
+    }
+    heap[i] = moved;
+}
+
+/* The first `limit` candidates in order, without sorting the rest: a heap of the best so far, whose
+ * root is the one to beat. Returns their number. */
+static uint32_t select_top(struct sample_part *part, uint32_t limit)
+{
+    struct sample_candidate *heap = part->top;
+    uint32_t n = 0;
+
+    for (uint32_t b = 0; b < n_blocks(part); b++) {
+        uint32_t begin = b * SAMPLE_BLOCK_ROWS;
+        uint32_t end = begin + block_rows(part, b);
+
+        if (n == limit && part->blocks[b].max <= heap[0].logit) {
+            continue; /* later rows lose ties */
+        }
+        for (uint32_t row = begin; row < end; row++) {
+            struct sample_candidate candidate = {part->logits[row], part->first_row + row};
+
+            if (candidate.logit == -INFINITY) {
+                continue;
+            }
+            if (n < limit) {
+                heap[n++] = candidate;
+                for (uint32_t i = n / 2; n == limit && i > 0; i--) {
+                    sift_down(heap, n, i - 1); /* full: now it becomes a heap */
+                }
+            } else if (candidate.logit > heap[0].logit) {
+                heap[0] = candidate;
+                sift_down(heap, n, 0);
+            }
+        }
+    }
+    for (uint32_t i = n < limit ? n / 2 : 0; i > 0; i--) {
+        sift_down(heap, n, i - 1);
+    }
+    for (uint32_t last = n; last > 1; last--) { /* heap sort: the last in order goes to the end */
+        struct sample_candidate worst = heap[0];
+
+        heap[0] = heap[last - 1];
+        heap[last - 1] = worst;
+        sift_down(heap, last - 1, 0);
+    }
+    return n;
+}
+
+/* The first row at which the running mass exceeds mass; rounding may leave the end of the block
+ * short of it, then the last row that has any. */
+static uint32_t pick_row(const struct sample_part *part, uint32_t block, double mass)
+{
+    uint32_t begin = block * SAMPLE_BLOCK_ROWS;
+    uint32_t end = begin + block_rows(part, block);
+    uint32_t picked = begin;
+    double running = 0.0;
+
+    for (uint32_t row = begin; row < end; row++) {
+        float own = sample_mass(part->logits[row], part->blocks[block].max, part->inv_temperature);
+
+        if (own > 0.0f) {
+            picked = row;
+            running += own;
+            if (running > mass) {
+                break;
+            }
+        }
+    }
+    return picked;
+}
+
+void sample_part_answer(struct sample_part *part, const struct sample_ask *ask,
+                        struct sample_answer *ret_answer)
+{
+    uint32_t limit = MIN(ask->n_top, part->n_rows);
+    uint32_t first_block = part->first_row / SAMPLE_BLOCK_ROWS;
+
+    *ret_answer = (struct sample_answer){.top = part->top, .picked = -1};
+    if (limit > 0) {
+        ret_answer->n_top = select_top(part, limit);
+        ret_answer->more = ret_answer->n_top == limit && limit < part->n_rows;
+    }
+    if (ask->blocks) {
+        for (uint32_t b = 0; b < n_blocks(part); b++) {
+            part->blocks[b].sum =
+                block_sum(part->logits + b * SAMPLE_BLOCK_ROWS, block_rows(part, b),
+                          part->blocks[b].max, part->inv_temperature);
+        }
+        ret_answer->blocks = part->blocks;
+        ret_answer->n_blocks = n_blocks(part);
+    }
+    if (ask->pick && ask->pick_block >= first_block &&
+        ask->pick_block - first_block < n_blocks(part)) {
+        uint32_t row = pick_row(part, ask->pick_block - first_block, ask->pick_mass);
+
+        ret_answer->picked = (int64_t)part->first_row + row;
+    }
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sample/sampler.h"
+
+#include "tensor/canon.h"
+
+enum status sampler_init(struct sampler *sampler, uint32_t vocab)
+{
+    enum status status;
+
+    *sampler = (struct sampler){0};
+    status = sample_part_init(&sampler->part, 0, vocab);
+    if (status == STATUS_OK) {
+        status = sample_merge_init(&sampler->merge, vocab);
+    }
+    if (status != STATUS_OK) {
+        sampler_release(sampler);
+    }
+    return status;
+}
+
+void sampler_release(struct sampler *sampler)
+{
+    sample_part_release(&sampler->part);
+    sample_merge_release(&sampler->merge);
+}
+
+enum status sampler_token(struct sampler *sampler, const struct sample_request *request,
+                          float *logits, uint32_t *ret_token, struct err *err)
+{
+    struct sample_answer answer;
+    struct sample_ask ask;
+    enum status status;
+
+    if (sample_part_begin(&sampler->part, request, logits) != STATUS_OK) {
+        return err_set(err, STATUS_NUMERIC, "a logit is not a number");
+    }
+    sample_merge_begin(&sampler->merge, request, &ask);
+    do {
+        sample_part_answer(&sampler->part, &ask, &answer);
+        status = sample_merge_next(&sampler->merge, &answer, 1, &ask, ret_token);
+    } while (status == STATUS_PENDING);
+    if (status != STATUS_OK) {
+        return err_set(err, status, "every logit is minus infinity");
+    }
+    return STATUS_OK;
+}
+
+enum status sampler_logprobs(struct sampler *sampler, float *logits, uint32_t token, uint32_t n_top,
+                             struct sample_logprob *ret_token, struct sample_logprob *ret_top,
+                             uint32_t *ret_n_top)
+{
+    const struct sample_ask ask = {.n_top = n_top, .blocks = true};
+    struct sample_params neutral;
+    struct sample_request request = {.params = &neutral};
+    struct sample_answer answer;
+    struct sample_block total;
+    double log_sum;
+
+    ENSURE_OP(token, <, sampler->part.n_rows);
+    sample_params_init(&neutral);
+    if (sample_part_begin(&sampler->part, &request, logits) != STATUS_OK) {
+        return STATUS_NUMERIC;
+    }
+    sample_part_answer(&sampler->part, &ask, &answer);
+    total = sample_blocks_total(answer.blocks, answer.n_blocks, 1.0f);
+    if (!isfinite(total.max)) {
+        return STATUS_NUMERIC;
+    }
+    log_sum = canon_log_f64(total.sum);
+    for (uint32_t i = 0; i < answer.n_top; i++) {
+        ret_top[i] = (struct sample_logprob){
+            .token = answer.top[i].token,
+            .logprob = (float)((double)answer.top[i].logit - (double)total.max - log_sum),
+        };
+    }
+    *ret_token = (struct sample_logprob){
+        .token = token,
+        .logprob = (float)((double)logits[token] - (double)total.max - log_sum),
+    };
+    *ret_n_top = answer.n_top;
+    return STATUS_OK;
+}
