@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loading: several threads take pieces of the layout in turn, read what this rank owns of them
+ * (each byte range once) and pack it into place. And random weights in the place of a checkpoint.
+ */
+#include <pthread.h>
+
+#include "base/mem.h"
+#include "model/model_priv.h"
+#include "weights/pack.h"
+
+enum { TASK_BYTES = 4 << 20 };
+
+struct loader {
+    struct weights *weights; /* NULL: random weights */
+    struct model *model;
+    const struct model_layout *layout;
+    const struct model_load_options *options;
+    pthread_mutex_t lock; /* of all below */
+    size_t piece;         /* next piece to hand out, */
+    uint32_t panel;       /* and its next panel */
+    uint64_t bytes_done;
+    enum status status; /* the first failure */
+    struct err err;
+};
+
+/* A range of panels of one matrix, or a vector. */
+struct task {
+    const struct model_piece *piece;
+    uint32_t begin;
+    uint32_t end;
+};
+
+/* False when nothing is left or something has failed. */
+static bool take_task(struct loader *loader, struct task *ret_task)
+{
+    bool got = false;
+
+    pthread_mutex_lock(&loader->lock);
+    if (loader->status == STATUS_OK && loader->piece < loader->layout->n_pieces) {
+        const struct model_piece *piece = &loader->layout->pieces[loader->piece];
+        uint32_t n = piece->packed == NULL ? 1 : piece->packed->n_panels;
+        uint32_t step = (uint32_t)MIN(MAX(TASK_BYTES / (piece->bytes / n + 1), 1), n);
+
+        *ret_task = (struct task){piece, loader->panel, MIN(loader->panel + step, n)};
+        loader->panel = ret_task->end;
+        if (loader->panel == n) {
+            loader->piece++;
+            loader->panel = 0;
+        }
+        got = true;
+    }
+    pthread_mutex_unlock(&loader->lock);
+    return got;
+}
+
+/* A vector, permuted like its matrix where need be. */
+static enum status load_vector(struct loader *loader, const struct model_piece *piece, float *out,
+                               struct err *err)
+{
+    size_t n = weights_n_elements(piece->tensor);
+    float *all = mem_alloc(n, sizeof(*all));
+    enum status status;
+
+    if (all == NULL) {
+        return err_set(err, STATUS_NO_MEMORY, "tensor %s: no memory", piece->tensor->name);
+    }
+    status = pack_floats(loader->weights, piece->tensor, all, err);
+    for (uint32_t i = 0; i < piece->n_rows && status == STATUS_OK; i++) {
+        uint32_t row = piece->row_begin + i;
+
+        out[i] = all[piece->row_map == NULL ? row : piece->row_map[row]];
+    }
+    free(all);
+    return status;
+}
+
+/* Weights of about the size that real ones have, without denormals; vectors are 1. */
+static void fill_random(const struct task *task, uint8_t *storage)
+{
+    if (task->piece->packed == NULL) {
+        for (uint32_t i = 0; i < task->piece->n_rows; i++) {
+            ((float *)storage)[i] = 1.0f;
+        }
+        return;
+    }
+    for (uint32_t panel = task->begin; panel < task->end; panel++) {
+        size_t n = task->piece->packed->panel_code_bytes / sizeof(uint16_t);
+        uint16_t *out = (uint16_t *)(storage + panel * task->piece->packed->panel_code_bytes);
+        uint32_t state = (uint32_t)(task->piece->offset / CACHE_LINE) * 2654435761u + panel;
+
+        for (size_t i = 0; i < n; i++) {
+            state = state * 1664525u + 1013904223u;
+            out[i] = (uint16_t)((state >> 31 << 15) | (0x3c00u + (state >> 22 & 0xff)));
+        }
+    }
+}
+
+static enum status run_task(struct loader *loader, const struct task *task, struct err *err)
+{
+    const struct model_piece *piece = task->piece;
+    uint8_t *storage = (uint8_t *)loader->model->storage + piece->offset;
+
+    if (loader->weights == NULL) {
+        fill_random(task, storage);
+        return STATUS_OK;
+    }
+    if (piece->packed == NULL) {
+        return load_vector(loader, piece, (float *)storage, err);
+    }
+    return pack_panels(loader->weights,
+                       &(struct pack_matrix){
+                           .parts =
+                               &(struct pack_part){
+                                   .tensor = piece->tensor,
+                                   .row_begin = piece->row_begin,
+                                   .n_rows = piece->n_rows,
+                                   .row_map = piece->row_map,
+                               },
+                           .n_parts = 1,
+                           .col_begin = piece->col_begin,
+                       },
+                       piece->packed, task->begin, task->end, storage, err);
+}
+
+static uint64_t task_bytes(const struct task *task)
+{
+    uint32_t n = task->piece->packed == NULL ? 1 : task->piece->packed->n_panels;
+
+    return task->piece->bytes * task->end / n - task->piece->bytes * task->begin / n;
+}
+
+static void work(struct loader *loader, bool reports)
+{
+    struct task task;
+
+    while (take_task(loader, &task)) {
+        struct err err = {0};
+        enum status status = run_task(loader, &task, &err);
+        uint64_t done;
+
+        pthread_mutex_lock(&loader->lock);
+        if (status != STATUS_OK && loader->status == STATUS_OK) {
+            loader->status = status;
+            loader->err = err;
+        }
+        loader->bytes_done += task_bytes(&task);
+        done = loader->bytes_done;
+        pthread_mutex_unlock(&loader->lock);
+        if (reports && loader->options->progress != NULL) {
+            loader->options->progress(loader->options->progress_arg, done, loader->layout->bytes);
+        }
+    }
+}
+
+static void *work_main(void *arg)
+{
+    work(arg, false);
+    return NULL;
+}
+
+static enum status fill_storage(struct model *model, struct weights *weights,
+                                const struct model_layout *layout,
+                                const struct model_load_options *options, struct err *err)
+{
+    struct loader loader = {
+        .weights = weights, .model = model, .layout = layout, .options = options};
+    uint32_t n = MIN(MAX(options->n_threads, 1), 64);
+    pthread_t threads[64];
+    uint32_t started = 0;
+
+    pthread_mutex_init(&loader.lock, NULL);
+    while (started + 1 < n && pthread_create(&threads[started], NULL, work_main, &loader) == 0) {
+        started++;
+    }
+    work(&loader, true);
+    for (uint32_t i = 0; i < started; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    pthread_mutex_destroy(&loader.lock);
+    if (loader.status == STATUS_OK && options->progress != NULL) {
+        options->progress(options->progress_arg, layout->bytes, layout->bytes);
+    }
+    if (loader.status != STATUS_OK && err != NULL) {
+        *err = loader.err;
+    }
+    return loader.status;
+}
+
+/* bf16 if every matrix that enters a product is stored so; explicit bf16 needs that. */
+static enum status choose_act(struct model *model, const struct model_layout *layout,
+                              const struct model_load_options *options, struct err *err)
+{
+    const struct weights_tensor *other = layout->not_bf16;
+
+    model->act = options->act_given ? options->act : other == NULL ? ACT_BF16 : ACT_F32;
+    if (model->act == ACT_BF16 && other != NULL) {
+        return err_set(err, STATUS_INVALID, "--act bf16 needs BF16 weights, but tensor %s is %s",
+                       other->name, other->type_name);
+    }
+    return STATUS_OK;
+}
+
+/* GGUF files keep the factors of llama3 and similar scaling as a tensor of divisors. */
+static enum status init_rope(struct model *model, struct weights *weights, struct err *err)
+{
+    const struct weights_tensor *tensor =
+        weights == NULL ? NULL : weights_find(weights, "rope_freqs.weight");
+    float factors[512];
+
+    if (tensor != NULL) {
+        enum status status;
+
+        if (weights_n_elements(tensor) != model->config.head_dim / 2) {
+            return err_set(err, STATUS_INVALID,
+                           "tensor %s has %llu elements, not head_dim / 2 = %u", tensor->name,
+                           (unsigned long long)weights_n_elements(tensor),
+                           model->config.head_dim / 2);
+        }
+        status = pack_floats(weights, tensor, factors, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    rope_table_init(&model->rope, &model->config.rope, model->config.head_dim,
+                    tensor == NULL ? NULL : factors);
+    return STATUS_OK;
+}
+
+/* The output head of this rank: its rows of the tied embedding (whole blocks, so whole panels), or
+ * the matrix of its own. */
+static void attach_head(struct model *model)
+{
+    const struct packed *embed = model_embed(model);
+    size_t panel = model->slice.vocab_begin / PACKED_LANES;
+
+    if (!model->config.tied) {
+        model->head = model->shared.matrix[MODEL_HEAD];
+        return;
+    }
+    model->head = *embed;
+    model->head.rows = model->slice.vocab_end - model->slice.vocab_begin;
+    model->head.n_panels = (uint32_t)div_up(model->head.rows, PACKED_LANES);
+    model->head.codes += panel * embed->panel_code_bytes;
+    if (embed->scales != NULL) {
+        model->head.scales += panel * embed->panel_scale_bytes;
+    }
+}
+
+static void attach(struct model *model, const struct model_layout *layout)
+{
+    for (size_t i = 0; i < layout->n_pieces; i++) {
+        const struct model_piece *piece = &layout->pieces[i];
+        char *at = (char *)model->storage + piece->offset;
+
+        if (piece->packed != NULL) {
+            packed_attach(piece->packed, at);
+        } else {
+            *piece->vector = (float *)at;
+        }
+    }
+    attach_head(model);
+}
+
+static enum status build(struct weights *weights, const struct model_config *config,
+                         const struct model_load_options *options, struct model **ret_model,
+                         struct err *err)
+{
+    struct model *model = xalloc(sizeof(*model));
+    struct model_layout layout = {0};
+    enum status status;
+
+    model->config = *config;
+    model->ops = options->ops;
+    model->device = options->device;
+    model->comm = options->comm;
+    if ((status = model_layout_init(&layout, model, weights, err)) != STATUS_OK ||
+        (status = choose_act(model, &layout, options, err)) != STATUS_OK ||
+        (status = init_rope(model, weights, err)) != STATUS_OK) {
+        goto out;
+    }
+    model->storage_bytes = layout.bytes;
+    model->storage = model->ops->alloc(model->device, layout.bytes);
+    if (model->storage == NULL) {
+        status = err_set(err, STATUS_NO_MEMORY, "no memory for %.1f MiB of weights",
+                         (double)layout.bytes / (1 << 20));
+        goto out;
+    }
+    attach(model, &layout);
+    status = fill_storage(model, weights, &layout, options, err);
+out:
+    model_layout_release(&layout);
+    if (status != STATUS_OK) {
+        model_destroy(&model);
+        return status;
+    }
+    *ret_model = model;
+    return STATUS_OK;
+}
+
+enum status model_load(struct weights *weights, const struct model_config *config,
+                       const struct model_load_options *options, struct model **ret_model,
+                       struct err *err)
+{
+    return build(weights, config, options, ret_model, err);
+}
+
+enum status model_create_random(const struct model_config *config,
+                                const struct model_load_options *options, struct model **ret_model,
+                                struct err *err)
+{
+    return build(NULL, config, options, ret_model, err);
+}
+
+void model_destroy(struct model **model)
+{
+    struct model *m = *model;
+
+    if (m == NULL) {
+        return;
+    }
+    model_layers_release(m);
+    rope_table_release(&m->rope);
+    m->ops->release(m->device, m->storage, m->storage_bytes);
+    m->ops->release(m->device, m->buffers.memory, m->buffers.memory_bytes);
+    free(m);
+    *model = NULL;
+}
+
+const struct model_config *model_config(const struct model *model)
+{
+    return &model->config;
+}
+
+const struct shard_slice *model_slice(const struct model *model)
+{
+    return &model->slice;
+}
+
+enum act model_act(const struct model *model)
+{
+    return model->act;
+}
+
+uint64_t model_weight_bytes(const struct model *model)
+{
+    return model->storage_bytes;
+}
+
+uint64_t model_bytes_per_token(const struct model *model)
+{
+    uint64_t bytes = model->head.rows > 0 ? packed_bytes(&model->head) : 0;
+
+    for (uint32_t i = 0; i < model->config.n_layers; i++) {
+        for (unsigned j = 0; j < MODEL_TENSOR_COUNT; j++) {
+            if (model->layers[i].matrix[j].rows > 0) {
+                bytes += packed_bytes(&model->layers[i].matrix[j]);
+            }
+        }
+    }
+    return bytes;
+}

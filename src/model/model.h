@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A model on one rank: its share of the weights, packed, and the forward pass over them. The pass
+ * of each architecture is in a file of its own (llama.c, qwen2.c, qwen3.c) that reads like the
+ * paper; what they share is in blocks.c.
+ *
+ * A model is created by one thread and used by one thread at a time (its device's). It owns its
+ * weights and activation buffers; device and communicator are borrowed.
+ */
+#pragma once
+
+#include "comm/comm.h"
+#include "model/rope.h"
+#include "model/tensors.h"
+#include "ops/ops.h"
+#include "tensor/shard.h"
+
+/* Weights of one layer as this rank has them; a part of which it owns nothing has no rows. */
+struct model_layer {
+    struct packed matrix[MODEL_TENSOR_COUNT]; /* those of tensors.def that are MATRIX and wanted */
+    float *vector[MODEL_TENSOR_COUNT];        /* likewise VECTOR; NULL if not wanted */
+    uint32_t ffn_unit;       /* quantisation group of ffn_down, which decides its leaves */
+    uint32_t ffn_leaves;     /* of ffn_down, over all ranks */
+    uint32_t ffn_leaf_begin; /* this rank's, and so its rows of gate and up */
+    uint32_t ffn_leaf_end;
+    uint32_t
+        out_lead; /* columns of attn_out before this rank's: its type's groups are kept whole */
+};
+
+struct model;
+
+typedef void model_progress_fn(void *arg, uint64_t bytes_done, uint64_t bytes_total);
+
+struct model_load_options {
+    const struct ops *ops;
+    struct ops_device *device;
+    struct comm *comm;
+    bool act_given; /* use act; otherwise bf16 if every matrix is BF16, else f32 */
+    enum act act;
+    uint32_t n_threads;          /* that read and pack */
+    model_progress_fn *progress; /* NULL or called now and then, from the calling thread */
+    void *progress_arg;
+};
+
+/* Reads and packs this rank's share of an opened checkpoint. Errors name the tensor. */
+NODISCARD enum status model_load(struct weights *weights, const struct model_config *config,
+                                 const struct model_load_options *options, struct model **ret_model,
+                                 struct err *err);
+
+/* A model of the same shape with random BF16 weights, for measurements. */
+NODISCARD enum status model_create_random(const struct model_config *config,
+                                          const struct model_load_options *options,
+                                          struct model **ret_model, struct err *err);
+void model_destroy(struct model **model);
+
+const struct model_config *model_config(const struct model *model);
+const struct shard_slice *model_slice(const struct model *model); /* what this rank owns */
+enum act model_act(const struct model *model);
+uint64_t model_weight_bytes(const struct model *model);    /* packed, all of them */
+uint64_t model_bytes_per_token(const struct model *model); /* read to decode one token */
+
+/* What one rank of a world would hold of an opened checkpoint, without loading it. */
+struct model_share {
+    struct shard_slice slice;
+    uint32_t ffn_begin; /* columns of ffn_down in the first layer; others may differ by a group */
+    uint32_t ffn_end;
+    uint64_t weight_bytes; /* packed; of a tied embedding only the rows of this rank's head */
+    uint64_t embed_bytes; /* an embedding that is not the head, held once for all ranks of a host */
+    enum act act;         /* what model_load would choose */
+};
+
+NODISCARD enum status model_share_of(const struct weights *weights,
+                                     const struct model_config *config, uint32_t rank,
+                                     uint32_t n_ranks, struct model_share *ret_share,
+                                     struct err *err);
+
+/* Makes room for steps of up to n_tokens with logits for up to n_wanted of them. */
+NODISCARD enum status model_reserve(struct model *model, uint32_t n_tokens, uint32_t n_wanted,
+                                    struct err *err);
+
+/* Shape of the KV cache that the model needs; n_pages and pages are the caller's to set. */
+struct ops_kv model_kv_shape(const struct model *model);
+
+/* A row of the step whose logits are wanted. */
+struct model_want {
+    uint32_t row;      /* of the step's tokens */
+    float *logits;     /* set by the pass: [vocab_end - vocab_begin], valid until the next one */
+    int32_t nan_layer; /* set by the pass: -1, or the first layer whose output is not a number (the
+                          number of layers if only the output head's is) */
+};
+
+struct model_step {
+    const int32_t *tokens; /* [n_tokens], each below vocab */
+    uint32_t n_tokens;
+    const struct ops_segment *segments; /* cover the rows in order */
+    uint32_t n_segments;
+    const struct ops_kv *kv;
+    struct model_want *wants;
+    uint32_t n_wants;
+};
+
+/* One pass: embeds, runs every layer (reading and extending the KV cache), writes the wanted
+ * logits. Fails only where a collective does. */
+NODISCARD enum status model_forward(struct model *model, const struct model_step *step,
+                                    struct err *err);
