@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/engine.h"
+
+#include "base/mem.h"
+
+struct engine {
+    const struct ops *ops;
+    struct ops_device *device;
+    struct comm *comm;
+    struct comm *own_comm; /* NULL where it was handed in */
+    struct model *model;
+    struct ops_kv kv;
+    size_t kv_bytes;
+    uint32_t *free_pages; /* [n_free] page numbers, the next to take last */
+    uint32_t n_free;
+    uint32_t max_context;
+    uint32_t max_chunk;
+    uint64_t load_bytes;
+    struct generation_defaults generation;
+    char arith_class[64];
+};
+
+static enum status create_device(struct engine *engine, const struct engine_options *options,
+                                 struct err *err)
+{
+    engine->ops = options->ops;
+    if (options->comm == NULL) {
+        engine->own_comm = comm_self_create();
+    }
+    engine->comm = options->comm == NULL ? engine->own_comm : options->comm;
+    return engine->ops->create(
+        &(struct ops_config){.n_threads = options->n_threads, .level = options->level},
+        &engine->device, err);
+}
+
+/* KV pages for max_context positions, and buffers for steps of max_chunk rows. */
+static enum status create_room(struct engine *engine, const struct engine_options *options,
+                               struct err *err)
+{
+    uint32_t limit = engine_config(engine)->max_context;
+    size_t bytes;
+
+    engine->max_context = options->max_context > 0 ? MIN(options->max_context, limit) : limit;
+    engine->max_chunk = MIN(MAX(options->max_chunk, 1), engine->max_context);
+    engine->kv = model_kv_shape(engine->model);
+    engine->kv.n_pages = (uint32_t)div_up(engine->max_context, OPS_PAGE_TOKENS);
+    if (!size_mul(engine->kv.page_bytes, engine->kv.n_pages, &bytes)) {
+        return err_set(err, STATUS_LIMIT, "a context of %u positions exceeds the address space",
+                       engine->max_context);
+    }
+    bytes = MAX(bytes, CACHE_LINE); /* a rank may own no KV head */
+    engine->kv_bytes = bytes;
+    engine->kv.pages = engine->ops->alloc(engine->device, bytes);
+    if (engine->kv.pages == NULL) {
+        return err_set(err, STATUS_NO_MEMORY,
+                       "no memory for a context of %u positions (%.1f MiB); try a smaller --ctx",
+                       engine->max_context, (double)bytes / (1 << 20));
+    }
+    engine->free_pages = xcalloc(engine->kv.n_pages, sizeof(*engine->free_pages));
+    for (uint32_t i = 0; i < engine->kv.n_pages; i++) {
+        engine->free_pages[i] = engine->kv.n_pages - 1 - i;
+    }
+    engine->n_free = engine->kv.n_pages;
+    snprintf(engine->arith_class, sizeof(engine->arith_class), "%s act %s",
+             engine->ops->arith_class(engine->device),
+             model_act(engine->model) == ACT_BF16 ? "bf16" : "f32");
+    return model_reserve(engine->model, engine->max_chunk, 1, err);
+}
+
+static struct model_load_options load_options(const struct engine *engine,
+                                              const struct engine_options *options)
+{
+    return (struct model_load_options){
+        .ops = engine->ops,
+        .device = engine->device,
+        .comm = engine->comm,
+        .act_given = options->act_given,
+        .act = options->act,
+        .n_threads = engine->ops->n_threads(engine->device),
+        .progress = options->progress,
+        .progress_arg = options->progress_arg,
+    };
+}
+
+enum status engine_create(const struct engine_options *options, struct engine **ret_engine,
+                          struct err *err)
+{
+    struct engine *engine = xalloc(sizeof(*engine));
+    struct weights *weights = NULL;
+    struct model_load_options load;
+    struct model_config config;
+    enum status status;
+
+    if ((status = weights_open(options->path, &weights, err)) != STATUS_OK) {
+        goto out; /* the error names the path */
+    }
+    status = model_config_load(weights, &config, err);
+    if (status == STATUS_OK) {
+        status = model_tensors_check(&config, weights, err);
+    }
+    if (status == STATUS_OK) {
+        status = generation_defaults_load(weights, &engine->generation, err);
+    }
+    if (status == STATUS_OK) {
+        status = create_device(engine, options, err);
+    }
+    if (status == STATUS_OK) {
+        load = load_options(engine, options);
+        status = model_load(weights, &config, &load, &engine->model, err);
+    }
+    if (status == STATUS_OK) {
+        engine->load_bytes = weights_bytes_read(weights);
+        status = create_room(engine, options, err);
+    }
+    if (status != STATUS_OK && err != NULL &&
+        strncmp(err->text, options->path, strlen(options->path)) != 0) { /* no file named yet */
+        err_prefix(err, "%s", options->path);
+    }
+out:
+    weights_close(&weights);
+    if (status != STATUS_OK) {
+        engine_destroy(&engine);
+        return status;
+    }
+    *ret_engine = engine;
+    return STATUS_OK;
+}
+
+enum status engine_create_random(const struct engine_options *options,
+                                 const struct model_config *config, struct engine **ret_engine,
+                                 struct err *err)
+{
+    struct engine *engine = xalloc(sizeof(*engine));
+    struct model_load_options load;
+    enum status status = create_device(engine, options, err);
+
+    if (status == STATUS_OK) {
+        load = load_options(engine, options);
+        status = model_create_random(config, &load, &engine->model, err);
+    }
+    if (status == STATUS_OK) {
+        status = create_room(engine, options, err);
+    }
+    if (status != STATUS_OK) {
+        engine_destroy(&engine);
+        return status;
+    }
+    *ret_engine = engine;
+    return STATUS_OK;
+}
+
+void engine_destroy(struct engine **engine)
+{
+    struct engine *e = *engine;
+
+    if (e == NULL) {
+        return;
+    }
+    model_destroy(&e->model);
+    if (e->kv.pages != NULL) {
+        e->ops->release(e->device, e->kv.pages, e->kv_bytes);
+    }
+    free(e->free_pages);
+    if (e->device != NULL) {
+        e->ops->destroy(&e->device);
+    }
+    comm_destroy(&e->own_comm);
+    free(e);
+    *engine = NULL;
+}
+
+const struct model_config *engine_config(const struct engine *engine)
+{
+    return model_config(engine->model);
+}
+
+const struct generation_defaults *engine_generation(const struct engine *engine)
+{
+    return &engine->generation;
+}
+
+struct model *engine_model(struct engine *engine)
+{
+    return engine->model;
+}
+
+const char *engine_level(const struct engine *engine)
+{
+    return engine->ops->level(engine->device);
+}
+
+const char *engine_arith_class(const struct engine *engine)
+{
+    return engine->arith_class;
+}
+
+uint32_t engine_n_threads(const struct engine *engine)
+{
+    return engine->ops->n_threads(engine->device);
+}
+
+uint32_t engine_max_context(const struct engine *engine)
+{
+    return engine->max_context;
+}
+
+uint32_t engine_max_chunk(const struct engine *engine)
+{
+    return engine->max_chunk;
+}
+
+uint64_t engine_load_bytes(const struct engine *engine)
+{
+    return engine->load_bytes;
+}
+
+uint64_t engine_kv_bytes(const struct engine *engine)
+{
+    return engine->kv_bytes;
+}
+
+enum status engine_page_take(struct engine *engine, uint32_t *ret_page, struct err *err)
+{
+    if (engine->n_free == 0) {
+        return err_set(err, STATUS_LIMIT, "the context of %u positions is full",
+                       engine->max_context);
+    }
+    *ret_page = engine->free_pages[--engine->n_free];
+    engine->ops->kv_page_clear(engine->device, &engine->kv, *ret_page);
+    return STATUS_OK;
+}
+
+void engine_page_release(struct engine *engine, uint32_t page)
+{
+    ENSURE_OP(engine->n_free, <, engine->kv.n_pages);
+    engine->free_pages[engine->n_free++] = page;
+}
+
+uint32_t engine_pages_free(const struct engine *engine)
+{
+    return engine->n_free;
+}
+
+enum status engine_step(struct engine *engine, const struct model_step *plan, struct err *err)
+{
+    struct model_step step = *plan;
+    enum status status = model_reserve(engine->model, plan->n_tokens, plan->n_wants, err);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    step.kv = &engine->kv;
+    status = model_forward(engine->model, &step, err);
+    for (uint32_t i = 0; i < plan->n_wants && status == STATUS_OK; i++) {
+        if (plan->wants[i].nan_layer >= 0) {
+            uint32_t layer = (uint32_t)plan->wants[i].nan_layer;
+
+            return layer == engine_config(engine)->n_layers
+                       ? err_set(err, STATUS_NUMERIC,
+                                 "the output head gave a result that is not a number")
+                       : err_set(err, STATUS_NUMERIC, "layer %u gave a result that is not a number",
+                                 layer);
+        }
+    }
+    return status;
+}

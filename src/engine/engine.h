@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The rank side of the engine: a model, its device, its KV pages, and the step that a plan asks
+ * for. It decides nothing by itself: which rows are computed, in which pages, is the plan's.
+ *
+ * An engine is used by one thread at a time.
+ */
+#pragma once
+
+#include "engine/generation.h"
+#include "model/model.h"
+
+struct engine;
+
+struct engine_options {
+    const char *path;   /* of the model; see weights/path.h */
+    const char *level;  /* highest instruction set level, NULL: best */
+    uint32_t n_threads; /* 0: one for each usable core */
+    bool act_given;
+    enum act act;
+    uint32_t max_context; /* positions to have pages for; 0, or more than that: the model's limit */
+    uint32_t max_chunk;   /* rows in a step, at least 1 */
+    const struct ops *ops;
+    struct comm *comm; /* this rank's place in a world, borrowed; NULL: a world of one */
+    model_progress_fn *progress;
+    void *progress_arg;
+};
+
+/* Opens, checks, loads. Errors name file and tensor. */
+NODISCARD enum status engine_create(const struct engine_options *options,
+                                    struct engine **ret_engine, struct err *err);
+
+/* The same with random weights of a configuration, for measurements; options->path is not used. */
+NODISCARD enum status engine_create_random(const struct engine_options *options,
+                                           const struct model_config *config,
+                                           struct engine **ret_engine, struct err *err);
+void engine_destroy(struct engine **engine);
+
+const struct model_config *engine_config(const struct engine *engine);
+const struct generation_defaults *engine_generation(const struct engine *engine);
+struct model *engine_model(struct engine *engine);
+const char *engine_level(const struct engine *engine);
+const char *
+engine_arith_class(const struct engine *engine); /* such as "canonical-x86-64 act bf16" */
+uint32_t engine_n_threads(const struct engine *engine);
+uint32_t engine_max_context(const struct engine *engine);
+uint32_t engine_max_chunk(const struct engine *engine);
+uint64_t engine_load_bytes(const struct engine *engine); /* read from the model's files */
+uint64_t engine_kv_bytes(const struct engine *engine);   /* reserved for KV pages */
+
+/* A zeroed page; STATUS_LIMIT when all are taken. */
+NODISCARD enum status engine_page_take(struct engine *engine, uint32_t *ret_page, struct err *err);
+void engine_page_release(struct engine *engine, uint32_t page);
+uint32_t engine_pages_free(const struct engine *engine);
+
+/* One step: at most max_chunk rows. The plan's kv is set here; wants[i].logits is valid until the
+ * next step. STATUS_NUMERIC, naming the layer, if a wanted row is not a number. */
+NODISCARD enum status engine_step(struct engine *engine, const struct model_step *plan,
+                                  struct err *err);
