@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line. commands.def and options.def hold everything once; this header turns them into
+ * one struct, a parser and the help texts. Texts are borrowed from argv. No state; any thread.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+
+enum command {
+#define COMMAND(NAME, name, positional, min, max, summary, notes) COMMAND_##NAME,
+#include "config/commands.def"
+#undef COMMAND
+    COMMAND_COUNT
+};
+
+#define OPTION_FLAG(name, letter, flag, commands, help)                            bool name;
+#define OPTION_INT(name, letter, flag, commands, value, min, max, fallback, help)  bool name;
+#define OPTION_REAL(name, letter, flag, commands, value, min, max, fallback, help) bool name;
+#define OPTION_TEXT(name, letter, flag, commands, value, choices, fallback, help)  bool name;
+/* Which options the user gave; one member for each option. */
+struct options_given {
+#include "config/options.def"
+};
+#undef OPTION_FLAG
+#undef OPTION_INT
+#undef OPTION_REAL
+#undef OPTION_TEXT
+
+#define OPTION_FLAG(name, letter, flag, commands, help)                            bool name;
+#define OPTION_INT(name, letter, flag, commands, value, min, max, fallback, help)  int64_t name;
+#define OPTION_REAL(name, letter, flag, commands, value, min, max, fallback, help) double name;
+#define OPTION_TEXT(name, letter, flag, commands, value, choices, fallback, help)  const char *name;
+/* One member for each option: what the user gave, or the fallback of options.def. */
+struct options {
+    enum command command;
+    const char *path; /* the positional argument, NULL if there is none */
+    struct options_given given;
+#include "config/options.def"
+};
+#undef OPTION_FLAG
+#undef OPTION_INT
+#undef OPTION_REAL
+#undef OPTION_TEXT
+
+/* "run"; never NULL. */
+const char *command_name(enum command command);
+
+/* Finds the command; otherwise STATUS_NOT_FOUND with a text that suggests the nearest one. */
+NODISCARD enum status command_find(const char *name, enum command *ret_command, struct err *err);
+
+/* Parses the n arguments after the command's name. The error names the option and suggests the
+ * nearest one. After --help the rest is not checked. */
+NODISCARD enum status options_parse(enum command command, int n, char *const *args,
+                                    struct options *ret_options, struct err *err);
+
+/* Token ids separated by commas or spaces ("1,2,3"), at least one. *ret_ids is the caller's to
+ * free(). The error names the id that is none. */
+NODISCARD enum status options_parse_ids(const char *text, uint32_t **ret_ids, size_t *ret_n,
+                                        struct err *err);
+
+/* The text of `lockstep --help` and of `lockstep COMMAND --help`. */
+void options_help(struct buf *buf);
+void options_help_command(struct buf *buf, enum command command);
