@@ -22,3 +22,13 @@ void *mem_alloc(size_t n, size_t bytes) NODISCARD;
  * for weights, KV and large scratch. NULL when memory is gone or bytes is 0. */
 void *mem_map(size_t bytes) NODISCARD;
 void mem_unmap(void *memory, size_t bytes);
+
+/* For drills: the next allocation of at least that many bytes by mem_alloc or mem_map, whichever
+ * thread asks for it, finds no memory. 0 takes that back. */
+void mem_fail_next(size_t bytes);
+
+/* Whether that allocation is still to come. */
+bool mem_fail_pending(void);
+
+/* For whoever takes memory in another way: whether this allocation is the one that is to fail. */
+bool mem_fails(size_t bytes);
