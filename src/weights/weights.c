@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "weights/weights.h"
 
+#include <sys/stat.h>
+
 #include "base/mem.h"
 #include "weights/path.h"
 #include "weights/weights_priv.h"
@@ -347,6 +349,21 @@ const char *weights_file_name(const struct weights *weights, uint32_t file)
 {
     ENSURE_OP(file, <, weights->n_files);
     return weights->files[file].name;
+}
+
+struct weights_stamp weights_file_stamp(const struct weights *weights, uint32_t file)
+{
+    struct weights_stamp stamp = {0};
+    struct stat info;
+
+    ENSURE_OP(file, <, weights->n_files);
+    stamp.bytes = weights->files[file].size;
+    if (weights->files[file].fd >= 0 && fstat(weights->files[file].fd, &info) == 0) {
+        stamp.inode = info.st_ino;
+        stamp.modified_ns =
+            (uint64_t)info.st_mtim.tv_sec * 1000000000u + (uint64_t)info.st_mtim.tv_nsec;
+    }
+    return stamp;
 }
 
 enum status weights_read(struct weights *weights, const struct weights_tensor *tensor,

@@ -61,6 +61,16 @@ uint64_t weights_n_elements(const struct weights_tensor *tensor);
 size_t weights_n_files(const struct weights *weights);
 const char *weights_file_name(const struct weights *weights, uint32_t file); /* its path */
 
+/* Tells whether a file is still the one that was opened: one that has been written to or replaced
+ * has another stamp. No padding. */
+struct weights_stamp {
+    uint64_t bytes;
+    uint64_t inode; /* 0: in memory, as the next */
+    uint64_t modified_ns;
+};
+
+struct weights_stamp weights_file_stamp(const struct weights *weights, uint32_t file);
+
 /* Reads bytes [offset, offset + bytes) of the tensor's data, a range inside the tensor. Errors:
  * STATUS_UNSUPPORTED (its type), STATUS_CORRUPT (the file got shorter), STATUS_IO. */
 NODISCARD enum status weights_read(struct weights *weights, const struct weights_tensor *tensor,
