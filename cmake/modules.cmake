@@ -20,17 +20,17 @@ lockstep_module(tokenizer WCONVERSION DEPS json base PkgConfig::PCRE2 PkgConfig:
 lockstep_module(sample DEPS tensor base)
 lockstep_module(rpc WCONVERSION DEPS json base PkgConfig::XXHASH)
 # level 3
-lockstep_module(model DEPS ops comm weights tensor json base)
+lockstep_module(model DEPS ops comm weights tensor json base PkgConfig::XXHASH)
 lockstep_module(chat DEPS json base)
 # level 4
-lockstep_module(engine DEPS model sample ops comm weights tensor json base PkgConfig::XXHASH)
-lockstep_module(world DEPS rpc json base)
+lockstep_module(engine DEPS model sample rpc ops comm weights tensor json base PkgConfig::XXHASH)
+lockstep_module(world DEPS rpc comm json base)
 
 # level 6
 file(GLOB cmd_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/cmd/*.c)
 if(cmd_sources)
   add_executable(lockstep ${cmd_sources})
-  target_link_libraries(lockstep PRIVATE engine chat tokenizer sample model cpu comm weights config json
+  target_link_libraries(lockstep PRIVATE world engine chat tokenizer sample model cpu comm weights config json
     PkgConfig::EDIT PkgConfig::HWLOC PkgConfig::XXHASH)
 endif()
 
@@ -47,8 +47,8 @@ if(CMOCKA_FOUND)
   lockstep_tests(rpc THREADED test_ring)
   lockstep_tests(model DEPS cpu)
   lockstep_tests(chat)
-  lockstep_tests(engine DEPS cpu)
-  lockstep_tests(world THREADED test_spawner)
+  lockstep_tests(engine DEPS cpu THREADED test_draw test_draw_refused)
+  lockstep_tests(world THREADED test_spawner test_control)
 endif()
 file(GLOB fuzz_lists CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/fuzz/*.cmake)
 foreach(list ${fuzz_lists}) # one file a module: its lockstep_fuzz() lines

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The pass over all layers, and the buffers it works in. */
+#include <xxhash.h>
+
 #include "base/mem.h"
 #include "model/model_priv.h"
 
@@ -151,6 +153,13 @@ static void embed(struct model *model, const struct model_step *step)
     }
 }
 
+static void watch(const struct model_step *step, uint32_t layer)
+{
+    if (step->watch != NULL) {
+        step->watch(step->watch_arg, layer);
+    }
+}
+
 /* All layers; with look_for_nan the wanted rows are examined after each. */
 static enum status run_layers(struct model *model, const struct model_step *step, bool look_for_nan,
                               struct err *err)
@@ -159,8 +168,10 @@ static enum status run_layers(struct model *model, const struct model_step *step
 
     embed(model, step);
     for (uint32_t layer = 0; layer < model->config.n_layers; layer++) {
-        enum status status = layer_fns[model->config.arch](model, step, layer, err);
+        enum status status;
 
+        watch(step, layer);
+        status = layer_fns[model->config.arch](model, step, layer, err);
         if (status != STATUS_OK) {
             return status;
         }
@@ -203,18 +214,22 @@ static void output_head(struct model *model, const struct model_step *step)
                                       });
 }
 
-/* Logits that are not numbers are rare: only then is the pass run again to find the layer (the KV
- * cache gets the same values a second time). */
+/* Results that are not numbers are rare: only then is the pass run again to find the layer (the KV
+ * cache gets the same values a second time). Whether it is run depends on the residual stream
+ * alone, which is the same on every rank, for all must take part; logits are each rank's own. */
 static enum status find_nan(struct model *model, const struct model_step *step, struct err *err)
 {
     struct model_buffers *b = &model->buffers;
-    enum status status;
+    enum status status = STATUS_OK;
+    bool in_layers = false;
 
-    if (!model->ops->has_nan(model->device, b->logits, b->logits_stride, step->n_wants,
-                             model->head.rows)) {
-        return STATUS_OK;
+    for (uint32_t i = 0; i < step->n_wants; i++) {
+        in_layers |= model->ops->has_nan(model->device, b->x + step->wants[i].row * b->x_stride,
+                                         b->x_stride, 1, model->config.hidden);
     }
-    status = run_layers(model, step, true, err);
+    if (in_layers) {
+        status = run_layers(model, step, true, err);
+    }
     for (uint32_t i = 0; i < step->n_wants; i++) {
         struct model_want *want = &step->wants[i];
 
@@ -234,10 +249,34 @@ enum status model_forward(struct model *model, const struct model_step *step, st
     ENSURE_OP(step->n_wants, <=, model->buffers.n_wanted);
     model->ops->step_enter(model->device);
     status = run_layers(model, step, false, err);
+    if (status == STATUS_OK) {
+        watch(step, model->config.n_layers);
+    }
     if (status == STATUS_OK && step->n_wants > 0) {
         output_head(model, step);
         status = find_nan(model, step, err);
     }
     model->ops->step_leave(model->device);
     return status;
+}
+
+uint64_t model_state_hash(const struct model *model, uint32_t n_rows)
+{
+    const struct model_buffers *b = &model->buffers;
+    uint64_t hash = 0;
+
+    ENSURE_OP(n_rows, <=, b->n_tokens);
+    for (uint32_t row = 0; row < n_rows; row++) {
+        for (uint32_t begin = 0; begin < model->config.hidden; begin += 64) {
+            uint32_t n = MIN(model->config.hidden - begin, 64u);
+            uint32_t bits[64];
+
+            memcpy(bits, b->x + row * b->x_stride + begin, n * sizeof(*bits));
+            for (uint32_t i = 0; i < n; i++) {
+                bits[i] = (bits[i] & 0x7fffffff) > 0x7f800000 ? 0x7fc00000 : bits[i];
+            }
+            hash = XXH3_64bits_withSeed(bits, n * sizeof(*bits), hash);
+        }
+    }
+    return hash;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What this rank owns of every tensor, and where it lies: one block of storage in the order in
- * which a step reads it. Column-parallel matrices (q, k, v, gate, up, head) are cut by rows,
- * row-parallel ones (attn_out, ffn_down) by columns, at leaf boundaries; norms are whole on every
- * rank.
+ * What this rank owns of every tensor, and where it lies: in one of two blocks of storage, the
+ * embedding's and that of all else, in the order in which a step reads it. Column-parallel matrices
+ * (q, k, v, gate, up, head) are cut by rows, row-parallel ones (attn_out, ffn_down) by columns, at
+ * leaf boundaries; norms are whole on every rank.
  */
 #include "base/mem.h"
 #include "model/model_priv.h"
@@ -129,9 +129,12 @@ static uint32_t cut_cols(const struct model *model, struct model_layer *layer,
 static enum status place(struct model_layout *layout, struct model_piece *piece, size_t bytes,
                          struct err *err)
 {
-    piece->offset = layout->bytes;
+    size_t *used = &layout->bytes[piece->store];
+
+    piece->offset = *used;
     piece->bytes = bytes;
-    if (!size_add(layout->bytes, round_up(bytes, CACHE_LINE), &layout->bytes)) {
+    piece->end = piece->packed == NULL ? 1 : piece->packed->n_panels;
+    if (!size_add(*used, round_up(bytes, CACHE_LINE), used)) {
         return err_set(err, STATUS_LIMIT, "the model's weights exceed the address space");
     }
     layout->pieces = xrealloc(layout->pieces, layout->n_pieces + 1, sizeof(*layout->pieces));
@@ -146,7 +149,8 @@ static enum status add_matrix(struct model_layout *layout, struct model *model,
     enum dtype dtype = stored == NULL ? DTYPE_BF16 : stored->dtype;
     uint32_t ffn_bounds[LEAVES_FFN_MAX + 1] = {0};
     struct packed *packed = &layer->matrix[tensor];
-    struct model_piece piece = {.packed = packed, .tensor = stored};
+    enum model_store store = tensor == MODEL_EMBED ? MODEL_STORE_HOST : MODEL_STORE_RANK;
+    struct model_piece piece = {.packed = packed, .store = store, .tensor = stored};
     struct leaf_plan leaves;
     uint32_t cols;
 
@@ -219,11 +223,16 @@ static enum status add_tensors(struct model_layout *layout, struct model *model,
             status = shape.matrix ? add_matrix(layout, model, layer, tensor, stored, err)
                                   : add_vector(layout, model, layer, tensor, stored, err);
         }
-        if (status == STATUS_OK && weights != NULL && layout->n_pieces > before &&
-            model_tensor_is_permuted(&model->config, weights, tensor)) {
-            bool is_q = tensor == MODEL_ATTN_Q || tensor == MODEL_ATTN_Q_BIAS;
+        if (status == STATUS_OK && layout->n_pieces > before) {
+            struct model_piece *piece = &layout->pieces[before];
 
-            layout->pieces[before].row_map = layout->row_maps[is_q ? 0 : 1];
+            piece->id = tensor;
+            piece->layer = number;
+            if (weights != NULL && model_tensor_is_permuted(&model->config, weights, tensor)) {
+                bool is_q = tensor == MODEL_ATTN_Q || tensor == MODEL_ATTN_Q_BIAS;
+
+                piece->row_map = layout->row_maps[is_q ? 0 : 1];
+            }
         }
     }
     return status;
@@ -307,9 +316,9 @@ enum status model_share_of(const struct weights *weights, const struct model_con
     if (status == STATUS_OK) {
         const struct packed *embed = model_embed(&model);
         const struct model_layer *first = &model.layers[0];
-        struct model_share share = {.slice = model.slice, .weight_bytes = layout.bytes};
+        struct model_share share = {.slice = model.slice,
+                                    .weight_bytes = layout.bytes[MODEL_STORE_RANK]};
 
-        share.weight_bytes -= round_up(packed_bytes(embed), CACHE_LINE);
         if (config->tied) {
             share.weight_bytes += head_bytes(&model);
         } else {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Loading: several threads take pieces of the layout in turn, read what this rank owns of them
- * (each byte range once) and pack it into place. And random weights in the place of a checkpoint.
+ * (each byte range once) and pack it into place. What already lies in kept memory is left alone.
+ * And random weights in the place of a checkpoint.
  */
 #include <pthread.h>
 
@@ -16,9 +17,10 @@ struct loader {
     struct model *model;
     const struct model_layout *layout;
     const struct model_load_options *options;
+    uint64_t bytes_total;
     pthread_mutex_t lock; /* of all below */
     size_t piece;         /* next piece to hand out, */
-    uint32_t panel;       /* and its next panel */
+    uint32_t panel;       /* and how many of its panels are */
     uint64_t bytes_done;
     enum status status; /* the first failure */
     struct err err;
@@ -31,24 +33,32 @@ struct task {
     uint32_t end;
 };
 
+static uint64_t task_bytes(const struct task *task)
+{
+    uint32_t n = task->piece->packed == NULL ? 1 : task->piece->packed->n_panels;
+
+    return task->piece->bytes * task->end / n - task->piece->bytes * task->begin / n;
+}
+
 /* False when nothing is left or something has failed. */
 static bool take_task(struct loader *loader, struct task *ret_task)
 {
     bool got = false;
 
     pthread_mutex_lock(&loader->lock);
-    if (loader->status == STATUS_OK && loader->piece < loader->layout->n_pieces) {
+    while (!got && loader->status == STATUS_OK && loader->piece < loader->layout->n_pieces) {
         const struct model_piece *piece = &loader->layout->pieces[loader->piece];
         uint32_t n = piece->packed == NULL ? 1 : piece->packed->n_panels;
         uint32_t step = (uint32_t)MIN(MAX(TASK_BYTES / (piece->bytes / n + 1), 1), n);
+        uint32_t begin = piece->begin + loader->panel;
 
-        *ret_task = (struct task){piece, loader->panel, MIN(loader->panel + step, n)};
-        loader->panel = ret_task->end;
-        if (loader->panel == n) {
+        got = begin < piece->end;
+        *ret_task = (struct task){piece, begin, MIN(begin + step, piece->end)};
+        loader->panel = ret_task->end - piece->begin;
+        if (ret_task->end == piece->end) {
             loader->piece++;
             loader->panel = 0;
         }
-        got = true;
     }
     pthread_mutex_unlock(&loader->lock);
     return got;
@@ -75,34 +85,44 @@ static enum status load_vector(struct loader *loader, const struct model_piece *
     return status;
 }
 
-/* Weights of about the size that real ones have, without denormals; vectors are 1. */
-static void fill_random(const struct task *task, uint8_t *storage)
+/* Tells the owner of the memory which parts of it are about to be written. */
+static enum status reserve_task(struct loader *loader, const struct task *task, uint8_t *storage,
+                                struct err *err)
 {
-    if (task->piece->packed == NULL) {
-        for (uint32_t i = 0; i < task->piece->n_rows; i++) {
-            ((float *)storage)[i] = 1.0f;
-        }
-        return;
-    }
-    for (uint32_t panel = task->begin; panel < task->end; panel++) {
-        size_t n = task->piece->packed->panel_code_bytes / sizeof(uint16_t);
-        uint16_t *out = (uint16_t *)(storage + panel * task->piece->packed->panel_code_bytes);
-        uint32_t state = (uint32_t)(task->piece->offset / CACHE_LINE) * 2654435761u + panel;
+    const struct model_memory *memory = loader->options->memory;
+    const struct packed *packed = task->piece->packed;
+    uint32_t n = task->end - task->begin;
+    enum status status;
 
-        for (size_t i = 0; i < n; i++) {
-            state = state * 1664525u + 1013904223u;
-            out[i] = (uint16_t)((state >> 31 << 15) | (0x3c00u + (state >> 22 & 0xff)));
-        }
+    if (memory == NULL || memory->reserve == NULL) {
+        return STATUS_OK;
     }
+    if (packed == NULL) {
+        return memory->reserve(memory->arg, task->piece->store, storage, task->piece->bytes, err);
+    }
+    status = memory->reserve(memory->arg, task->piece->store,
+                             storage + task->begin * packed->panel_code_bytes,
+                             n * packed->panel_code_bytes, err);
+    if (status == STATUS_OK && packed->panel_scale_bytes > 0) {
+        status = memory->reserve(memory->arg, task->piece->store,
+                                 storage + packed_scale_offset(packed) +
+                                     task->begin * packed->panel_scale_bytes,
+                                 n * packed->panel_scale_bytes, err);
+    }
+    return status;
 }
 
 static enum status run_task(struct loader *loader, const struct task *task, struct err *err)
 {
     const struct model_piece *piece = task->piece;
-    uint8_t *storage = (uint8_t *)loader->model->storage + piece->offset;
+    uint8_t *storage = (uint8_t *)loader->model->stores[piece->store].memory + piece->offset;
+    enum status status = reserve_task(loader, task, storage, err);
 
+    if (status != STATUS_OK) {
+        return status;
+    }
     if (loader->weights == NULL) {
-        fill_random(task, storage);
+        model_random_fill(piece, task->begin, task->end, storage);
         return STATUS_OK;
     }
     if (piece->packed == NULL) {
@@ -123,13 +143,6 @@ static enum status run_task(struct loader *loader, const struct task *task, stru
                        piece->packed, task->begin, task->end, storage, err);
 }
 
-static uint64_t task_bytes(const struct task *task)
-{
-    uint32_t n = task->piece->packed == NULL ? 1 : task->piece->packed->n_panels;
-
-    return task->piece->bytes * task->end / n - task->piece->bytes * task->begin / n;
-}
-
 static void work(struct loader *loader, bool reports)
 {
     struct task task;
@@ -148,7 +161,7 @@ static void work(struct loader *loader, bool reports)
         done = loader->bytes_done;
         pthread_mutex_unlock(&loader->lock);
         if (reports && loader->options->progress != NULL) {
-            loader->options->progress(loader->options->progress_arg, done, loader->layout->bytes);
+            loader->options->progress(loader->options->progress_arg, done, loader->bytes_total);
         }
     }
 }
@@ -159,9 +172,9 @@ static void *work_main(void *arg)
     return NULL;
 }
 
-static enum status fill_storage(struct model *model, struct weights *weights,
-                                const struct model_layout *layout,
-                                const struct model_load_options *options, struct err *err)
+static enum status fill_stores(struct model *model, struct weights *weights,
+                               const struct model_layout *layout,
+                               const struct model_load_options *options, struct err *err)
 {
     struct loader loader = {
         .weights = weights, .model = model, .layout = layout, .options = options};
@@ -169,6 +182,11 @@ static enum status fill_storage(struct model *model, struct weights *weights,
     pthread_t threads[64];
     uint32_t started = 0;
 
+    for (size_t i = 0; i < layout->n_pieces; i++) {
+        const struct model_piece *piece = &layout->pieces[i];
+
+        loader.bytes_total += task_bytes(&(struct task){piece, piece->begin, piece->end});
+    }
     pthread_mutex_init(&loader.lock, NULL);
     while (started + 1 < n && pthread_create(&threads[started], NULL, work_main, &loader) == 0) {
         started++;
@@ -179,7 +197,7 @@ static enum status fill_storage(struct model *model, struct weights *weights,
     }
     pthread_mutex_destroy(&loader.lock);
     if (loader.status == STATUS_OK && options->progress != NULL) {
-        options->progress(options->progress_arg, layout->bytes, layout->bytes);
+        options->progress(options->progress_arg, loader.bytes_total, loader.bytes_total);
     }
     if (loader.status != STATUS_OK && err != NULL) {
         *err = loader.err;
@@ -251,7 +269,7 @@ static void attach(struct model *model, const struct model_layout *layout)
 {
     for (size_t i = 0; i < layout->n_pieces; i++) {
         const struct model_piece *piece = &layout->pieces[i];
-        char *at = (char *)model->storage + piece->offset;
+        char *at = (char *)model->stores[piece->store].memory + piece->offset;
 
         if (piece->packed != NULL) {
             packed_attach(piece->packed, at);
@@ -260,6 +278,74 @@ static void attach(struct model *model, const struct model_layout *layout)
         }
     }
     attach_head(model);
+}
+
+/* Memory for one store: the device's, or that of options->memory, which may hold the content. */
+static enum status take_store(struct model *model, enum model_store store, uint64_t identity,
+                              const struct model_load_options *options, bool *ret_filled,
+                              struct err *err)
+{
+    struct model_storage *storage = &model->stores[store];
+
+    *ret_filled = false;
+    if (options->memory != NULL) {
+        return options->memory->take(options->memory->arg, store, storage->bytes, identity,
+                                     &storage->memory, ret_filled, err);
+    }
+    storage->owned = true;
+    storage->memory = model->ops->alloc(model->device, storage->bytes);
+    if (storage->memory == NULL) {
+        return err_set(err, STATUS_NO_MEMORY, "no memory for %.1f MiB of weights",
+                       (double)storage->bytes / (1 << 20));
+    }
+    return STATUS_OK;
+}
+
+/* What is left to fill of the pieces of one store: nothing if it has its content, of a shared
+ * embedding the rows of this rank's vocabulary range (whole blocks, so whole panels). */
+static void narrow(struct model_layout *layout, const struct model *model, enum model_store store,
+                   bool filled, bool shared)
+{
+    const struct shard_slice *s = &model->slice;
+
+    for (size_t i = 0; i < layout->n_pieces; i++) {
+        struct model_piece *piece = &layout->pieces[i];
+
+        if (piece->store != store) {
+            continue;
+        }
+        if (filled) {
+            piece->end = piece->begin;
+        } else if (shared) {
+            piece->begin = s->vocab_begin / PACKED_LANES;
+            piece->end = s->vocab_begin == s->vocab_end
+                             ? piece->begin
+                             : (uint32_t)div_up(s->vocab_end, PACKED_LANES);
+        }
+    }
+}
+
+static enum status take_stores(struct model *model, struct model_layout *layout,
+                               const struct weights *weights,
+                               const struct model_load_options *options, struct err *err)
+{
+    for (unsigned i = 0; i < MODEL_STORE_COUNT; i++) {
+        enum model_store store = (enum model_store)i;
+        uint64_t identity = model_store_identity(model, layout, weights, store);
+        enum status status;
+        bool filled;
+
+        model->stores[store].bytes = layout->bytes[store];
+        model->identity = model->identity * 31 + identity;
+        status = take_store(model, store, identity, options, &filled, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        narrow(layout, model, store, filled,
+               store == MODEL_STORE_HOST && options->memory != NULL &&
+                   options->memory->host_shared);
+    }
+    return STATUS_OK;
 }
 
 static enum status build(struct weights *weights, const struct model_config *config,
@@ -276,18 +362,12 @@ static enum status build(struct weights *weights, const struct model_config *con
     model->comm = options->comm;
     if ((status = model_layout_init(&layout, model, weights, err)) != STATUS_OK ||
         (status = choose_act(model, &layout, options, err)) != STATUS_OK ||
-        (status = init_rope(model, weights, err)) != STATUS_OK) {
-        goto out;
-    }
-    model->storage_bytes = layout.bytes;
-    model->storage = model->ops->alloc(model->device, layout.bytes);
-    if (model->storage == NULL) {
-        status = err_set(err, STATUS_NO_MEMORY, "no memory for %.1f MiB of weights",
-                         (double)layout.bytes / (1 << 20));
+        (status = init_rope(model, weights, err)) != STATUS_OK ||
+        (status = take_stores(model, &layout, weights, options, err)) != STATUS_OK) {
         goto out;
     }
     attach(model, &layout);
-    status = fill_storage(model, weights, &layout, options, err);
+    status = fill_stores(model, weights, &layout, options, err);
 out:
     model_layout_release(&layout);
     if (status != STATUS_OK) {
@@ -321,7 +401,11 @@ void model_destroy(struct model **model)
     }
     model_layers_release(m);
     rope_table_release(&m->rope);
-    m->ops->release(m->device, m->storage, m->storage_bytes);
+    for (unsigned i = 0; i < MODEL_STORE_COUNT; i++) {
+        if (m->stores[i].owned) {
+            m->ops->release(m->device, m->stores[i].memory, m->stores[i].bytes);
+        }
+    }
     m->ops->release(m->device, m->buffers.memory, m->buffers.memory_bytes);
     free(m);
     *model = NULL;
@@ -344,7 +428,17 @@ enum act model_act(const struct model *model)
 
 uint64_t model_weight_bytes(const struct model *model)
 {
-    return model->storage_bytes;
+    return model->stores[MODEL_STORE_RANK].bytes + model->stores[MODEL_STORE_HOST].bytes;
+}
+
+uint64_t model_host_bytes(const struct model *model)
+{
+    return model->stores[MODEL_STORE_HOST].bytes;
+}
+
+uint64_t model_identity(const struct model *model)
+{
+    return model->identity;
 }
 
 uint64_t model_bytes_per_token(const struct model *model)

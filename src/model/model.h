@@ -31,10 +31,35 @@ struct model;
 
 typedef void model_progress_fn(void *arg, uint64_t bytes_done, uint64_t bytes_total);
 
+/* What the weights of a model lie in. */
+enum model_store {
+    MODEL_STORE_RANK, /* this rank's share of everything but the embedding */
+    MODEL_STORE_HOST, /* the embedding, whole: the same on every rank of a host */
+    MODEL_STORE_COUNT
+};
+
+/* Memory for the weights that somebody else owns, in place of the device's: host memory, zeroed,
+ * 64-byte aligned, there until the model is destroyed. */
+struct model_memory {
+    /* Called once for each store. identity is of all that the content depends on: if *ret_filled,
+     * the memory holds the content of this very identity and is neither read from files nor
+     * written. */
+    NODISCARD enum status (*take)(void *arg, enum model_store store, size_t bytes,
+                                  uint64_t identity, void **ret_memory, bool *ret_filled,
+                                  struct err *err);
+    /* Before a part of a store is written, from the thread that is about to; NULL: not needed. */
+    NODISCARD enum status (*reserve)(void *arg, enum model_store store, void *at, size_t bytes,
+                                     struct err *err);
+    void *arg;
+    bool host_shared; /* MODEL_STORE_HOST is the same memory on all ranks: each fills the rows of
+                         its own vocabulary range, and it is whole when all have loaded */
+};
+
 struct model_load_options {
     const struct ops *ops;
     struct ops_device *device;
     struct comm *comm;
+    const struct model_memory *memory; /* NULL: the device's own */
     bool act_given; /* use act; otherwise bf16 if every matrix is BF16, else f32 */
     enum act act;
     uint32_t n_threads;          /* that read and pack */
@@ -47,7 +72,8 @@ NODISCARD enum status model_load(struct weights *weights, const struct model_con
                                  const struct model_load_options *options, struct model **ret_model,
                                  struct err *err);
 
-/* A model of the same shape with random BF16 weights, for measurements. */
+/* A model of the same shape with random BF16 weights, for measurements: the same at every number of
+ * ranks. */
 NODISCARD enum status model_create_random(const struct model_config *config,
                                           const struct model_load_options *options,
                                           struct model **ret_model, struct err *err);
@@ -56,8 +82,13 @@ void model_destroy(struct model **model);
 const struct model_config *model_config(const struct model *model);
 const struct shard_slice *model_slice(const struct model *model); /* what this rank owns */
 enum act model_act(const struct model *model);
-uint64_t model_weight_bytes(const struct model *model);    /* packed, all of them */
+uint64_t model_weight_bytes(const struct model *model);    /* packed, all that it can reach */
+uint64_t model_host_bytes(const struct model *model);      /* of these, in MODEL_STORE_HOST */
 uint64_t model_bytes_per_token(const struct model *model); /* read to decode one token */
+
+/* Of configuration and weights of this rank (a KV cache of one identity is of use in another model
+ * of the same). */
+uint64_t model_identity(const struct model *model);
 
 /* What one rank of a world would hold of an opened checkpoint, without loading it. */
 struct model_share {
@@ -97,9 +128,17 @@ struct model_step {
     const struct ops_kv *kv;
     struct model_want *wants;
     uint32_t n_wants;
+    /* NULL, or called at the start of each layer, and with the number of layers before the output
+     * head, on the thread of the step. */
+    void (*watch)(void *arg, uint32_t layer);
+    void *watch_arg;
 };
 
 /* One pass: embeds, runs every layer (reading and extending the KV cache), writes the wanted
  * logits. Fails only where a collective does. */
 NODISCARD enum status model_forward(struct model *model, const struct model_step *step,
                                     struct err *err);
+
+/* XXH3 of the first n_rows rows of the residual stream as the last pass left them, with all NaNs
+ * taken as one. */
+uint64_t model_state_hash(const struct model *model, uint32_t n_rows);

@@ -33,6 +33,12 @@ struct model_buffers {
     size_t memory_bytes;
 };
 
+struct model_storage {
+    void *memory;
+    size_t bytes;
+    bool owned; /* to be released to the device */
+};
+
 struct model {
     struct model_config config;
     struct shard_slice slice;
@@ -45,8 +51,8 @@ struct model {
     struct model_layer shared;  /* what is not per layer: EMBED, HEAD, FINAL_NORM */
     uint32_t *kv_head_of;       /* [heads owned] index into the KV heads owned */
     struct rope_table rope;
-    void *storage; /* of all weights */
-    size_t storage_bytes;
+    struct model_storage stores[MODEL_STORE_COUNT]; /* of all weights */
+    uint64_t identity;
     struct model_buffers buffers;
 };
 
@@ -80,8 +86,13 @@ NODISCARD enum status block_ffn(struct model *model, const struct model_step *st
 struct model_piece {
     struct packed *packed; /* of a matrix: initialised, without storage; NULL for a vector */
     float **vector;        /* of a vector: where its address goes */
-    size_t offset;         /* in the storage of all weights */
-    size_t bytes;          /* there */
+    enum model_tensor id;
+    uint32_t layer;
+    enum model_store store;
+    size_t offset;  /* in the store */
+    size_t bytes;   /* there */
+    uint32_t begin; /* panels [begin, end) are filled here, all unless the loader narrows it; */
+    uint32_t end;   /* a vector is one */
     const struct weights_tensor *tensor; /* NULL: random weights */
     const uint32_t *row_map;             /* NULL: rows as stored */
     uint32_t row_begin;                  /* rows [row_begin, row_begin + n_rows) of the tensor */
@@ -92,7 +103,7 @@ struct model_piece {
 struct model_layout {
     struct model_piece *pieces;
     size_t n_pieces;
-    size_t bytes;                          /* of storage */
+    size_t bytes[MODEL_STORE_COUNT];
     const struct weights_tensor *not_bf16; /* one that enters products and is not BF16, on any rank;
                                               NULL if there is none */
     uint32_t *row_maps[2];                 /* of q and k rows, NULL where not needed; owned */
@@ -106,6 +117,16 @@ void model_layout_release(struct model_layout *layout);
 
 /* Releases what model_layout_init put into the model. */
 void model_layers_release(struct model *model);
+
+/* Of all that the content of a store depends on. That of MODEL_STORE_HOST is the same on every rank
+ * and at every number of ranks. */
+uint64_t model_store_identity(const struct model *model, const struct model_layout *layout,
+                              const struct weights *weights, enum model_store store);
+
+/* Writes random elements (vectors: ones) into panels [begin, end) of a piece whose storage begins
+ * at `storage` and is zero. An element depends on its tensor, layer, row and column alone. */
+void model_random_fill(const struct model_piece *piece, uint32_t begin, uint32_t end,
+                       uint8_t *storage);
 
 /* The embedding matrix, whole on every rank. */
 const struct packed *model_embed(const struct model *model);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The numbers are those of the models' config.json files. */
-#include "cmd/shapes.h"
+#include "model/shapes.h"
 
 static const struct {
     const char *name;
