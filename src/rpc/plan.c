@@ -167,7 +167,8 @@ static enum status check_wants(const struct step_plan *plan, const struct plan_l
         if (want->row >= plan->n_tokens) {
             return wrong(err, "wants", i, "row", want->row);
         }
-        if (!add_slot(&slots, want->slot, limits)) {
+        if ((plan->flags & PLAN_LOGITS) != 0 ? want->slot >= limits->n_slots
+                                             : !add_slot(&slots, want->slot, limits)) {
             return wrong(err, "wants", i, "slot", want->slot);
         }
         if (want->position >= limits->max_context) {

@@ -28,7 +28,9 @@ enum {
 /* Flags of a plan. */
 enum {
     PLAN_HASH_STATE = 1, /* results carry a hash of the activations (result.h) */
-    PLAN_FLAGS = PLAN_HASH_STATE,
+    PLAN_LOGITS = 2,     /* nothing is sampled: the wanted rows' logits go to the memory that load
+                            named, and a slot may be wanted several times */
+    PLAN_FLAGS = PLAN_HASH_STATE | PLAN_LOGITS,
 };
 
 /* tokens[row] is what `slot` sampled in `step`. */

@@ -252,6 +252,16 @@ enum status ring_read(struct ring_reader *reader, const struct wait *wait, void 
     }
 }
 
+bool ring_ready(struct ring_reader *reader)
+{
+    return look(reader) != STATUS_PENDING;
+}
+
+void ring_wait_ready(struct ring_reader *reader, const struct wait *wait)
+{
+    (void)!wait_for(wait, look, reader, &reader->head->bell, &reader->line->asleep);
+}
+
 void ring_ack(struct ring_reader *reader, uint64_t number)
 {
     struct ring_line *line = reader->line;

@@ -107,5 +107,11 @@ NODISCARD enum status ring_reader_init(struct ring_reader *reader, const void *m
 NODISCARD enum status ring_read(struct ring_reader *reader, const struct wait *wait, void *out,
                                 struct ring_record *ret_record, struct err *err);
 
+/* True if ring_read would not wait. */
+bool ring_ready(struct ring_reader *reader);
+
+/* Waits until ring_read would not wait, as long as wait allows. */
+void ring_wait_ready(struct ring_reader *reader, const struct wait *wait);
+
 /* Says that all records up to number, which was read, are done with. */
 void ring_ack(struct ring_reader *reader, uint64_t number);

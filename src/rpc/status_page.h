@@ -95,6 +95,9 @@ void status_page_beat(struct status_writer *writer);
 /* The packed word alone, for whoever watches it move. */
 uint64_t status_page_progress_word(const void *memory);
 
+/* The same in its parts. */
+struct status_progress status_page_progress_read(const void *memory);
+
 struct status_record {
     uint64_t ns;
     enum status_event type;

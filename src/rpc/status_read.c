@@ -80,6 +80,14 @@ static struct status_progress unpack(uint64_t word, uint64_t whole)
     };
 }
 
+struct status_progress status_page_progress_read(const void *memory)
+{
+    const struct status_page *page = memory;
+    uint64_t whole = get(&page->step);
+
+    return unpack(get(&page->progress), whole);
+}
+
 /* The last complete text; tried again while its writer overtakes. */
 static void read_error(const struct status_page *page, char *out)
 {

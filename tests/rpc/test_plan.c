@@ -163,7 +163,7 @@ static void test_rows_refused(void **state)
     small = xalloc(sizeof(*small));
     make_small(small);
     REFUSED(small->plan.step = 0, "plan: step 0 with flags 0");
-    REFUSED(small->plan.flags = 2, "plan: step 10 with flags 2");
+    REFUSED(small->plan.flags = 4, "plan: step 10 with flags 4");
     REFUSED(small->plan.flags = UINT64_C(1) << 40, "with flags 10000000000");
     REFUSED(small->plan.n_tokens = PLANS_ROWS; small->plan.n_tokens++, "plan: 41 rows, at most 40");
     REFUSED(small->tokens[0] = PLANS_VOCAB, "tokens[0]: token is 1000");
