@@ -15,7 +15,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cpu/cpu.h"
-#include "engine/generate.h"
+#include "engine/sequence.h"
 
 #define FIXTURE(name) TEST_SOURCE_DIR "/tests/model/golden/" name
 
@@ -289,70 +289,12 @@ static void test_nan(void **state)
     expect_nan("model.norm.weight", "output head");
 }
 
-struct tokens {
-    int32_t data[64];
-    uint32_t n;
-};
-
-static enum status keep_token(void *arg, int32_t token, struct err *err)
-{
-    struct tokens *tokens = arg;
-
-    (void)err;
-    tokens->data[tokens->n++] = token;
-    return STATUS_OK;
-}
-
-static struct tokens sample(struct engine *engine, uint64_t seed, uint32_t chunk)
-{
-    struct sequence sequence;
-    struct sample_params params;
-    struct generate_result result;
-    struct tokens got = {0};
-    struct err err = {0};
-    int32_t prompt[90];
-
-    make_tokens(prompt, 90, 11);
-    sample_params_init(&params);
-    sequence_init(&sequence, engine);
-    assert_int_equal(generate(&(struct generate_args){.sequence = &sequence,
-                                                      .prompt = prompt,
-                                                      .n_prompt = 90,
-                                                      .params = &params,
-                                                      .seed = seed,
-                                                      .max_tokens = 40,
-                                                      .chunk = chunk,
-                                                      .token = keep_token,
-                                                      .arg = &got},
-                              &result, &err),
-                     STATUS_OK);
-    assert_int_equal(result.finish, GENERATE_LENGTH);
-    assert_int_equal(result.n_generated, 40);
-    assert_int_equal(got.n, 40);
-    sequence_release(&sequence);
-    return got;
-}
-
-/* Sampled text depends on the seed, and on nothing else. */
-static void test_generate(void **state)
-{
-    struct engine *engine = open_engine(FIXTURE("qwen3-bf16"), 200, 128);
-    struct tokens a = sample(engine, 7, 128);
-    struct tokens b = sample(engine, 7, 1);
-    struct tokens c = sample(engine, 8, 128);
-
-    (void)state;
-    assert_memory_equal(a.data, b.data, sizeof(a.data));
-    assert_memory_not_equal(a.data, c.data, sizeof(a.data));
-    engine_destroy(&engine);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch),  cmocka_unit_test(test_truncate),
         cmocka_unit_test(test_limits), cmocka_unit_test(test_bytes_read),
-        cmocka_unit_test(test_nan),    cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_nan),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What draw.c (sequences, a world of one) and draw_world.c (several ranks) share. */
+#pragma once
+
+#include "engine/draw.h"
+#include "sample/sampler.h"
+
+/* What a slot holds. */
+struct draw_sequence {
+    bool is_set;
+    bool has_drawn;     /* since it was set */
+    uint64_t last_step; /* of the token drawn last */
+    uint64_t call;      /* the last that wanted a token of it */
+    struct sample_params params;
+    struct sample_key key;
+    struct sample_bias *bias; /* params.bias; the lists are owned */
+    int32_t *prompt;
+    int32_t *generated; /* [cap_generated] */
+    uint32_t n_prompt;
+    uint32_t n_generated;
+    uint32_t cap_generated;
+};
+
+/* A want among several ranks until its token is known. Its part and merge share the scratch of the
+ * draw's own, which holds nothing between two calls to them, but for the blocks, which do last. */
+struct draw_open {
+    bool is_open;
+    uint32_t state;
+    struct sample_request request;
+    struct sample_part part;
+    struct sample_merge merge;
+    struct sample_ask ask;
+};
+
+struct draw {
+    struct draw_config config;
+    struct draw_sequence *slots; /* [n_slots] */
+    uint64_t n_calls;
+    struct sampler sampler;      /* a world of one draws with it; else its scratch is used */
+    struct draw_open *opens;     /* [cap_opens] */
+    struct sample_block *blocks; /* [cap_opens] times those of the part, then of the merge */
+    uint32_t cap_opens;
+    bool met;                      /* rank_rows and max_rows are known */
+    uint32_t *rank_rows;           /* [n_ranks] */
+    uint32_t max_rows;             /* of any rank */
+    struct sample_answer *answers; /* [n_ranks] to one want */
+    uint32_t *words;               /* [cap_words] what all ranks sent in a round */
+    size_t cap_words;
+};
+
+/* The request for the slot's next token; borrows from it. */
+struct sample_request draw_request_of(const struct draw_sequence *slot);
+
+/* Draws the tokens of the wants, which are checked, together with the other ranks; appends none.
+ * Sets token and ret_nan_layer where they are not -1. */
+NODISCARD enum status draw_together(struct draw *draw, struct draw_want *wants, uint32_t n,
+                                    struct err *err);

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A communicator that tells where its rank is. It wraps another one and passes every call on;
+ * around each collective it publishes step, layer, number and "waiting" in the status page, so that
+ * the leader sees which rank stands still and where, and it carries out the faults that belong
+ * there before the rank shows as waiting: a rank that was made to hang or to be slow is the
+ * culprit.
+ *
+ * The flight recorder gets collectives of more than 1 ms only: a step has many. They are noticed by
+ * the kernel's clock tick (1 to 10 ms), which costs a fifth of a look at the clock; a collective
+ * between two ticks leaves no trace.
+ *
+ * The inner communicator, status page and faults are borrowed and outlive it. Threads: as comm.h;
+ * the status page is written by the thread that calls.
+ */
+#pragma once
+
+#include "comm/comm.h"
+#include "engine/fault.h"
+
+struct watched_comm {
+    struct comm comm; /* what the model is given */
+    struct comm *inner;
+    struct status_writer *status;
+    struct faults *faults;
+    struct status_progress at;
+};
+
+/* Never NULL. rank, n_ranks and timeout_ns begin as those of inner; a later change of timeout_ns is
+ * handed on. */
+struct watched_comm *watched_comm_create(struct comm *inner, struct status_writer *status,
+                                         struct faults *faults);
+
+/* Ends the wrapper, not inner, as comm_destroy on its comm does. */
+void watched_comm_destroy(struct watched_comm **watched);
+
+/* A step begins: before its first layer and collective. */
+void watched_comm_step(struct watched_comm *watched, uint64_t step);
+
+/* A layer of the step begins; carries out the faults that wait for it. */
+void watched_comm_layer(struct watched_comm *watched, uint32_t layer);
