@@ -161,6 +161,14 @@ enum status journal_commit(struct journal *journal, struct journal_entry *entry,
     return STATUS_OK;
 }
 
+void journal_reuse(struct journal_entry *entry, uint32_t n)
+{
+    ENSURE_OP(entry->last_step, ==, 0);
+    ENSURE_OP(n, <, entry->n_prompt);
+    entry->positions = n;
+    entry->positions_most = n;
+}
+
 void journal_rewind(struct journal *journal)
 {
     for (struct journal_entry *entry = journal->first; entry != NULL; entry = entry->next) {

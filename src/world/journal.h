@@ -95,6 +95,10 @@ void journal_remove(struct journal *journal, struct journal_entry **entry);
 NODISCARD enum status journal_commit(struct journal *journal, struct journal_entry *entry,
                                      const struct journal_commit *commit);
 
+/* Before the first commit: the ranks' pages hold the first n positions already, computed for
+ * another request whose tokens were the same. */
+void journal_reuse(struct journal_entry *entry, uint32_t n);
+
 /* The ranks have lost their KV pages: every entry starts from its first position again. */
 void journal_rewind(struct journal *journal);
 

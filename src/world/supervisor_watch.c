@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the leader sees of its ranks without asking them: that their processes end, that their
+ * progress words stand still, that a fault was injected; and how all of that is told to a person.
+ */
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "rpc/region.h"
+#include "world/supervisor_priv.h"
+
+enum { DUMP_EVENTS = 40 }; /* of the flight recorder, with --verbose */
+
+/* --- Processes --- */
+
+static void on_died(struct supervisor *s, const struct spawner_event *event)
+{
+    struct world_event out = supervisor_event(s, WORLD_EV_RANK_DIED, event->rank);
+
+    watch_injected(s);
+    s->members[event->rank].pid = 0;
+    out.epoch = event->epoch;
+    out.signal = event->signal;
+    out.exit_code = event->exit_code;
+    supervisor_post(s, &out);
+}
+
+bool watch_processes(struct supervisor *s)
+{
+    struct spawner_event event;
+    bool any = false;
+
+    while (s->n_events < SUPERVISOR_MAX_EVENTS / 2 && spawner_next(s->spawner, &event)) {
+        struct world_event out = supervisor_event(s, WORLD_EV_SPAWNED, event.rank);
+
+        any = true;
+        out.epoch = event.epoch;
+        switch (event.kind) {
+        case SPAWNER_SPAWNED:
+            if (event.epoch == s->machine.epoch && event.rank < s->n_members) {
+                s->members[event.rank].pid = event.pid;
+            }
+            supervisor_post(s, &out);
+            break;
+        case SPAWNER_SPAWN_FAILED:
+            out.kind = WORLD_EV_SPAWN_FAILED;
+            out.error = event.error;
+            supervisor_post(s, &out);
+            break;
+        case SPAWNER_DIED:
+            if (event.epoch == s->machine.epoch && event.rank < s->n_members) {
+                on_died(s, &event);
+            }
+            break;
+        case SPAWNER_ALL_REAPED:
+            out.kind = WORLD_EV_ALL_REAPED;
+            out.rank = 0;
+            supervisor_post(s, &out);
+            break;
+        }
+    }
+    return any;
+}
+
+/* --- Progress --- */
+
+static struct hang_progress progress_of(struct supervisor *s, uint32_t rank)
+{
+    struct status_progress at = status_page_progress_read(s->wiring.ranks[rank]);
+    struct hang_progress progress = {
+        .step = at.step,
+        .layer = at.layer,
+        .collective = at.collective,
+        .block = at.block,
+        .waiting = at.waiting,
+        .idle = true,
+    };
+
+    for (uint32_t i = 0; i < s->n_steps; i++) {
+        progress.idle = progress.idle && (s->steps[i].done & UINT64_C(1) << rank) != 0;
+    }
+    return progress;
+}
+
+bool watch_progress(struct supervisor *s, uint64_t now)
+{
+    struct hang_progress progress[SUPERVISOR_MAX_RANKS];
+    struct hang_verdict verdict;
+    struct world_event event;
+
+    if (!s->wired || (s->machine.state != WORLD_READY && s->machine.state != WORLD_DRAINING)) {
+        return false;
+    }
+    for (uint32_t r = 0; r < s->n_members; r++) {
+        progress[r] = progress_of(s, r);
+    }
+    if (!hang_look(&s->hang, now, progress, &verdict)) {
+        return false;
+    }
+    event = supervisor_event(s, WORLD_EV_RANK_HUNG, verdict.rank);
+    hang_text(&verdict, s->hang_text, sizeof(s->hang_text));
+    watch_injected(s);
+    supervisor_post(s, &event);
+    return true;
+}
+
+/* --- Injected faults --- */
+
+/* A rank's status page, also before the rings are there and after its death. */
+static bool read_page(struct supervisor *s, uint32_t rank, struct status_snapshot *page)
+{
+    const void *memory = s->wired ? s->wiring.ranks[rank] : NULL;
+    void *mapped = NULL;
+    bool ok;
+
+    if (s->members[rank].region_fd < 0) {
+        return false;
+    }
+    if (memory == NULL) {
+        if (region_map(s->members[rank].region_fd, STATUS_PAGE_BYTES, false, &mapped, NULL) !=
+            STATUS_OK) {
+            return false;
+        }
+        memory = mapped;
+    }
+    ok = status_page_read(memory, rank, s->machine.epoch, page, NULL) == STATUS_OK;
+    region_unmap(mapped, STATUS_PAGE_BYTES);
+    return ok;
+}
+
+bool watch_is_due(const struct supervisor *s, const struct planned_fault *fault)
+{
+    return !fault->fired && !fault->armed &&
+           (!fault->spec.has_epoch || fault->spec.epoch == s->machine.epoch);
+}
+
+static struct planned_fault *find_fault(struct supervisor *s, uint32_t id)
+{
+    for (uint32_t i = 0; i < s->n_faults; i++) {
+        if (s->faults[i].id == id) {
+            return &s->faults[i];
+        }
+    }
+    return NULL;
+}
+
+/* Each that has come is told once: what breaks next in this epoch is its doing. */
+static void note_fired(struct supervisor *s, const struct status_snapshot *page)
+{
+    for (uint32_t i = 0; i < page->n_events; i++) {
+        const struct status_record *record = &page->events[i];
+        struct planned_fault *fault =
+            record->type == STATUS_EVENT_FAULT ? find_fault(s, record->a) : NULL;
+
+        if (fault != NULL && !fault->fired) {
+            struct world_event mark = supervisor_event(s, WORLD_EV_FAULT_MARK, page->rank);
+            struct buf text = {0};
+
+            fault->fired = true;
+            fault_format(&fault->spec, &text);
+            log_info("injected: %s", buf_str(&text));
+            buf_release(&text);
+            supervisor_post(s, &mark);
+        }
+    }
+}
+
+void watch_injected(struct supervisor *s)
+{
+    struct status_snapshot *page;
+    bool any = false;
+
+    for (uint32_t i = 0; i < s->n_faults; i++) {
+        any = any || !s->faults[i].fired;
+    }
+    if (!any) {
+        return;
+    }
+    page = xalloc(sizeof(*page));
+    for (uint32_t r = 0; r < s->n_members; r++) {
+        if (read_page(s, r, page)) {
+            note_fired(s, page);
+        }
+    }
+    free(page);
+}
+
+/* --- Reports --- */
+
+/* Every rank's own error, for the text of a failure. */
+static void append_errors(const struct supervisor *s, struct buf *text)
+{
+    for (uint32_t r = 0; r < s->n_members; r++) {
+        if (s->members[r].err.text[0] != '\0') {
+            buf_printf(text, "%srank %u: %s", text->len > 0 ? "; " : "", r, s->members[r].err.text);
+        }
+    }
+}
+
+static bool all_said_the_same(const struct supervisor *s)
+{
+    for (uint32_t r = 1; r < s->n_members; r++) {
+        if (strcmp(s->members[r].err.text, s->members[0].err.text) != 0) {
+            return false;
+        }
+    }
+    return s->n_members > 0 && s->members[0].err.text[0] != '\0';
+}
+
+/* The last fault in words: the ranks' own, where they had any. */
+static void explain(struct supervisor *s)
+{
+    struct buf text = {0};
+    char fault[256];
+
+    if (s->machine.fault.cause == WORLD_CAUSE_NONE) {
+        return;
+    }
+    if (all_said_the_same(s)) {
+        buf_printf(&text, "%s", s->members[0].err.text);
+    } else {
+        append_errors(s, &text);
+    }
+    if (s->machine.fault.cause == WORLD_CAUSE_HUNG) {
+        buf_clear(&text);
+        buf_printf(&text, "%s", s->hang_text);
+    } else if (s->machine.fault.cause != WORLD_CAUSE_ERROR || text.len == 0) {
+        world_fault_text(&s->machine.fault, fault, sizeof(fault));
+        buf_printf(&text, text.len > 0 ? " (%s)" : "%s", fault);
+    }
+    snprintf(s->why, sizeof(s->why), "%s", buf_str(&text));
+    buf_release(&text);
+}
+
+static void dump_pages(struct supervisor *s)
+{
+    struct status_snapshot *page = xalloc(sizeof(*page));
+    struct buf text = {0};
+
+    for (uint32_t r = 0; r < s->n_members; r++) {
+        if (read_page(s, r, page)) {
+            buf_clear(&text);
+            status_snapshot_dump(page, DUMP_EVENTS, &text);
+            log_debug("%s", buf_str(&text));
+        }
+    }
+    buf_release(&text);
+    free(page);
+}
+
+void watch_report(struct supervisor *s, enum world_state state)
+{
+    switch ((int)state) {
+    case WORLD_REBUILDING:
+        s->fault_ns = clock_ns();
+        explain(s);
+        log_warn("%s; rebuilding the world of %u", s->why, s->machine.n_ranks);
+        dump_pages(s);
+        break;
+    case WORLD_STOPPING:
+        explain(s);
+        break;
+    case WORLD_FAILED:
+        log_error("the world failed: %s", s->why);
+        break;
+    case WORLD_READY:
+        s->ready_ns = clock_ns();
+        if (s->machine.n_rebuilds > 0) {
+            log_info("the world is ready again: epoch %llu, %.0f ms after the fault",
+                     (unsigned long long)s->machine.epoch,
+                     (double)(clock_ns() - s->fault_ns) * 1e-6);
+        }
+        break;
+    default:
+        log_debug("world: %s, epoch %llu", world_state_text(state),
+                  (unsigned long long)s->machine.epoch);
+        break;
+    }
+}
