@@ -15,8 +15,8 @@
  *
  * No lock lies in the region, only words with a single writer and futexes with a time limit, so a
  * member may be killed at any instruction: the others run into their deadline and name it. Waiting
- * is a spin of about 20 us, then a futex. What is read from the region is checked before it is
- * used.
+ * is a spin of about 20 us (a moment, if there are more ranks than cores), then a futex. What is
+ * read from the region is checked before it is used.
  */
 #pragma once
 

@@ -70,6 +70,7 @@ struct shm {
     uint64_t number;      /* of the collective under way */
     struct shm_call call; /* likewise */
     uint64_t deadline_ns; /* likewise; 0: it has not waited long enough to look at the clock */
+    uint64_t spin_ns;     /* how long a wait spins before it sleeps */
     struct err failure;   /* what every further call returns */
     struct combine_program programs[SHM_PROGRAMS];
     uint32_t next_program;                /* to be replaced */

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The region: making it, joining it, leaving it, watching it. */
+#include <unistd.h>
+
 #include "base/futex.h"
 #include "base/mem.h"
 #include "comm/shm_priv.h"
 
 static const uint64_t MAGIC = 0x6d6d6f63206b636cu; /* "lck comm" */
 
-enum { VERSION = 1 };
+enum { VERSION = 1, SPIN_NS = 20 * 1000 };
 
 size_t comm_shm_region_bytes(uint32_t n_ranks)
 {
@@ -77,6 +79,7 @@ enum status comm_shm_join(const struct comm_shm_member *member, struct comm **re
     shm->comm.rank = member->rank;
     shm->comm.n_ranks = member->n_ranks;
     shm->comm.timeout_ns = (uint64_t)COMM_TIMEOUT_MS * 1000000;
+    shm->spin_ns = member->n_ranks <= sysconf(_SC_NPROCESSORS_ONLN) ? SPIN_NS : 0;
     shm->region = region;
     shm->self = &region->ranks[member->rank];
     ranks.n_ranks = member->n_ranks;
