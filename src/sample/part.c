@@ -107,17 +107,34 @@ static bool has_penalties(const struct sample_params *params)
            params->presence_penalty != 0.0f;
 }
 
-/* Greatest logit of a block; NaN if it holds one. */
+/* Greatest logit of a block; NaN if it holds one. In lanes, because every row of the vocabulary
+ * comes through here for every token: one after the other the rows would wait for each other. */
 static float block_max(const float *logits, uint32_t n)
 {
-    float max = -INFINITY;
-    bool nan = false;
+    float max[LANES];
+    uint32_t bad[LANES] = {0};
+    uint32_t i = 0;
 
-    for (uint32_t i = 0; i < n; i++) {
-        max = logits[i] > max ? logits[i] : max;
-        nan |= logits[i] != logits[i];
+    for (uint32_t j = 0; j < LANES; j++) {
+        max[j] = -INFINITY;
     }
-    return nan ? NAN : max;
+    for (; i + LANES <= n; i += LANES) {
+        for (uint32_t j = 0; j < LANES; j++) {
+            float logit = logits[i + j];
+
+            max[j] = logit > max[j] ? logit : max[j];
+            bad[j] |= logit != logit;
+        }
+    }
+    for (; i < n; i++) {
+        max[0] = logits[i] > max[0] ? logits[i] : max[0];
+        bad[0] |= logits[i] != logits[i];
+    }
+    for (uint32_t j = 1; j < LANES; j++) {
+        max[0] = max[j] > max[0] ? max[j] : max[0];
+        bad[0] |= bad[j];
+    }
+    return bad[0] != 0 ? NAN : max[0];
 }
 
 static uint32_t block_rows(const struct sample_part *part, uint32_t block)
