@@ -255,19 +255,21 @@ enum status batch_add(struct batch *batch, const struct batch_request *request, 
     if (status != STATUS_OK) {
         return status;
     }
+    status = write_journal(b, request, max_generated, &entry, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
     slot = choose_slot(b, request, &cached);
     if (slot == NULL) {
+        journal_remove(&b->journal, &entry);
         return err_set(err, STATUS_LIMIT, "%u requests run already", b->config.n_slots);
     }
     if (!size_pages(
             b, slot,
             (uint32_t)div_up(request->n_prompt + max_generated - 1, b->config.page_tokens))) {
+        journal_remove(&b->journal, &entry);
         return err_set(err, STATUS_LIMIT, "no KV pages are free for %u + %u tokens",
                        request->n_prompt, max_generated);
-    }
-    status = write_journal(b, request, max_generated, &entry, err);
-    if (status != STATUS_OK) {
-        return status;
     }
     journal_reuse(entry, cached);
     run = xalloc(sizeof(*run));
@@ -350,6 +352,9 @@ void batch_cancel(struct batch *batch, uint64_t id)
 
     if (run != NULL) {
         end(run, BATCH_CANCELLED, STATUS_CANCELLED, "cancelled");
+        run = find_run(batch, id); /* its callback may have cancelled it once more */
+    }
+    if (run != NULL) {
         release_if_over(batch, run);
     }
 }
@@ -373,7 +378,6 @@ static void commit_part(struct batch *b, const struct batch_part *part, uint64_t
     struct batch_run *run = part->run;
     bool sampled = token != NULL && (token->flags & RESULT_NAN) == 0;
 
-    run->n_steps--;
     run->sent.sampling -= part->want;
     if (run->ended) {
         return;
@@ -416,7 +420,8 @@ static void on_commit(void *arg, const struct step_result *result)
         }
         commit_part(b, &done.parts[i], done.number, token);
     }
-    for (uint32_t i = 0; i < done.n_parts; i++) {
+    for (uint32_t i = 0; i < done.n_parts; i++) { /* not before: callbacks may cancel any of them */
+        done.parts[i].run->n_steps--;
         release_if_over(b, done.parts[i].run);
     }
     while (batch_issue(b)) {
@@ -458,14 +463,49 @@ static void on_resume(void *arg, bool keep_kv, const uint64_t *alone, size_t n_a
     }
 }
 
+/* The first run up to this request that is to fail and has not ended. */
+static struct batch_run *next_failing(struct batch *b, uint64_t last, const uint64_t *ids,
+                                      size_t n_ids)
+{
+    struct batch_run *run = b->runs;
+
+    while (run != NULL && (run->ended || run->entry->request > last ||
+                           (ids != NULL && !is_listed(ids, n_ids, run->entry->request)))) {
+        run = run->next;
+    }
+    return run;
+}
+
 static void on_fail(void *arg, bool all, const uint64_t *ids, size_t n_ids)
 {
     struct batch *b = arg;
+    uint64_t last = b->last_id; /* callbacks may add others, and cancel any */
+    struct batch_run *run;
+    struct batch_run *next;
 
-    for (struct batch_run *run = b->runs; run != NULL; run = run->next) {
-        if (all || is_listed(ids, n_ids, run->entry->request)) {
-            end(run, BATCH_FAILED, STATUS_LINK, supervisor_why(b->supervisor));
+    while ((run = next_failing(b, last, all ? NULL : ids, n_ids)) != NULL) {
+        end(run, BATCH_FAILED, STATUS_LINK, supervisor_why(b->supervisor));
+    }
+    b->n_steps = 0; /* the steps in flight are void */
+    for (run = b->runs; run != NULL; run = next) {
+        next = run->next;
+        run->n_steps = 0;
+        release_if_over(b, run);
+    }
+}
+
+/* What is parked goes, and the memory of all pages that nobody uses with it. */
+static void on_drop_cache(void *arg)
+{
+    struct batch *b = arg;
+
+    for (uint32_t i = 0; i < b->config.n_slots; i++) {
+        if (b->slots[i].parked_at != 0) {
+            forget_parked(b, &b->slots[i]);
         }
+    }
+    for (uint32_t i = 0; i < b->n_free; i++) {
+        supervisor_drop_page(b->supervisor, b->free_pages[i]);
     }
 }
 
@@ -475,6 +515,7 @@ void batch_handle(struct batch *batch, struct supervisor_handlers *handlers)
     handlers->commit = on_commit;
     handlers->resume = on_resume;
     handlers->fail = on_fail;
+    handlers->drop_cache = on_drop_cache;
 }
 
 void batch_turn(struct batch *batch, uint64_t deadline_ns, struct pollfd *extra, uint32_t n_extra)

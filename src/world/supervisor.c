@@ -13,6 +13,7 @@
 enum {
     REFUSAL_GRACE_MS = 250, /* until the other ranks' answers to a load that one refused */
     LOOKS_PER_HANG = 10,
+    AROUND_NS = 1000 * 1000,
 };
 
 enum status supervisor_create(const struct supervisor_config *config,
@@ -30,6 +31,14 @@ enum status supervisor_create(const struct supervisor_config *config,
     s->config = *config;
     s->load = config->load == NULL ? NULL : json_deep_copy(config->load);
     s->cores = config->cores == NULL ? NULL : json_deep_copy(config->cores);
+    s->config.load = NULL; /* of these there are copies */
+    s->config.cores = NULL;
+    s->config.faults = NULL;
+    s->config.devices = NULL;
+    for (uint32_t r = 0; r < config->n_ranks; r++) {
+        snprintf(s->devices[r], sizeof(s->devices[r]), "%s",
+                 config->devices == NULL ? "cpu" : config->devices[r]);
+    }
     s->leader_fd = -1;
     s->comm_fd = -1;
     s->kept.host = -1;
@@ -50,6 +59,7 @@ enum status supervisor_create(const struct supervisor_config *config,
         s->steps[i].record = xalloc(s->result_bytes);
     }
     world_machine_init(&s->machine, &config->world);
+    watch_start(s);
     hang_init(&s->hang, config->n_ranks, config->hang_ms);
     status = spawner_local_create(&local, &s->spawner, err);
     if (status != STATUS_OK) {
@@ -152,6 +162,7 @@ static void carry_out(struct supervisor *s, const struct world_action *action)
         }
         break;
     case WORLD_DO_FAIL_REQUESTS:
+        watch_explain(s); /* the requests are told why; the report comes after them */
         if (on->fail != NULL) {
             on->fail(on->arg, action->all, action->ids, action->n_ids);
         }
@@ -163,8 +174,12 @@ static void carry_out(struct supervisor *s, const struct world_action *action)
     case WORLD_DO_REPORT:
         watch_report(s, action->state);
         break;
-    case WORLD_DO_DROP_CACHE: /* nobody caches prefixes here */
-    case WORLD_DO_ARM_PROBE:  /* world_machine_wake_at has its time */
+    case WORLD_DO_DROP_CACHE:
+        if (on->drop_cache != NULL) {
+            on->drop_cache(on->arg);
+        }
+        break;
+    case WORLD_DO_ARM_PROBE: /* world_machine_wake_at has its time */
     case WORLD_N_ACTIONS:
         break;
     }
@@ -237,20 +252,18 @@ void supervisor_request_ended(struct supervisor *supervisor, uint64_t request)
 
 /* --- The loop --- */
 
-/* What has happened by now; true if anything has. */
-static bool look(struct supervisor *s)
+/* Channels, processes, time. */
+static bool look_around(struct supervisor *s, uint64_t now)
 {
-    uint64_t now = clock_ns();
     bool any;
 
-    any = step_take(s);
-    any |= feed_all(s);
-    any |= talk_take(s);
+    any = talk_take(s);
     any |= feed_all(s);
     any |= watch_processes(s);
     any |= feed_all(s);
     if (now - s->looked_ns >= (uint64_t)s->config.hang_ms * 1000000 / LOOKS_PER_HANG) {
         any |= watch_progress(s, now);
+        watch_injected(s); /* a rank that lives on writes over its records in the end */
         s->looked_ns = now;
     }
     any |= talk_watch_cut(s, now);
@@ -261,6 +274,21 @@ static bool look(struct supervisor *s)
     }
     any |= feed_all(s);
     talk_pump(s);
+    s->around_ns = now;
+    return any;
+}
+
+/* What has happened by now; true if anything has. While steps are in flight all that costs system
+ * calls is looked at once a millisecond: the leader shares its core with a rank. */
+static bool look(struct supervisor *s)
+{
+    bool any = step_take(s);
+    uint64_t now = clock_ns();
+
+    any |= feed_all(s);
+    if (s->n_steps == 0 || now - s->around_ns >= AROUND_NS) {
+        any |= look_around(s, now);
+    }
     return any;
 }
 
@@ -272,7 +300,7 @@ static uint64_t next_wake(const struct supervisor *s, uint64_t deadline_ns)
     if (s->refused_ns != 0) {
         wake = MIN(wake, s->refused_ns + (uint64_t)REFUSAL_GRACE_MS * 1000000);
     }
-    if (s->n_steps > 0) {
+    if (s->n_steps > 0 || talk_busy(s)) {
         wake = MIN(wake, s->looked_ns + (uint64_t)s->config.hang_ms * 1000000 / LOOKS_PER_HANG);
     }
     return wake;
@@ -305,6 +333,9 @@ void supervisor_turn(struct supervisor *supervisor, uint64_t deadline_ns, struct
     struct supervisor *s = supervisor;
     bool on_ring = false;
 
+    for (uint32_t i = 0; i < n_extra; i++) {
+        extra[i].revents = 0;
+    }
     if (look(s)) {
         deadline_ns = 0; /* only a look at the caller's descriptors */
     }
@@ -315,7 +346,8 @@ void supervisor_turn(struct supervisor *supervisor, uint64_t deadline_ns, struct
         step_wait(s, next_wake(s, deadline_ns));
         deadline_ns = 0;
     }
-    if (deadline_ns != 0 || n_extra > 0) {
+    if (deadline_ns != 0 || (n_extra > 0 && clock_ns() - s->extra_ns >= AROUND_NS)) {
+        s->extra_ns = clock_ns();
         sleep_on_all(s, deadline_ns == 0 ? 0 : next_wake(s, deadline_ns), extra, n_extra);
     }
     look(s);
@@ -326,6 +358,11 @@ void supervisor_turn(struct supervisor *supervisor, uint64_t deadline_ns, struct
 enum world_state supervisor_state(const struct supervisor *supervisor)
 {
     return supervisor->machine.state;
+}
+
+uint32_t supervisor_ranks(const struct supervisor *supervisor)
+{
+    return supervisor->n_members;
 }
 
 const char *supervisor_why(const struct supervisor *supervisor)

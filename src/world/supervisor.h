@@ -40,6 +40,9 @@ struct supervisor_handlers {
     void (*resume)(void *arg, bool keep_kv, const uint64_t *alone, size_t n_alone);
     /* These requests (all: every one) end with an error, which supervisor_why explains. */
     void (*fail)(void *arg, bool all, const uint64_t *ids, size_t n_ids);
+    /* Memory ran out twice in a row: give back what is only kept for later (supervisor_drop_page).
+     */
+    void (*drop_cache)(void *arg);
     /* Of loading, all ranks together. */
     void (*progress)(void *arg, uint64_t bytes, uint64_t total);
     void *progress_arg;
@@ -83,6 +86,8 @@ void supervisor_turn(struct supervisor *supervisor, uint64_t deadline_ns, struct
                      uint32_t n_extra);
 
 enum world_state supervisor_state(const struct supervisor *supervisor);
+/* Ranks of the present epoch: fewer than configured once a device is gone for good. */
+uint32_t supervisor_ranks(const struct supervisor *supervisor);
 /* Why the world was last rebuilt, stopped or failed: one line, with every rank's own error. */
 const char *supervisor_why(const struct supervisor *supervisor);
 /* True if the last load was refused for a reason that lies with the user: files, options, memory.
@@ -110,6 +115,9 @@ bool supervisor_can_issue(const struct supervisor *supervisor);
 NODISCARD enum status supervisor_issue(struct supervisor *supervisor, struct step_plan *plan,
                                        const struct world_part *parts, size_t n_parts,
                                        struct err *err);
+
+/* Gives back the memory of a KV page that no request uses, on every rank. */
+void supervisor_drop_page(struct supervisor *supervisor, uint32_t page);
 
 /* The request is over, whatever came of it. */
 void supervisor_request_ended(struct supervisor *supervisor, uint64_t request);

@@ -135,11 +135,25 @@ static enum status spawn(struct supervisor *s, struct err *err)
     return status;
 }
 
+/* The devices that are left, one a rank. */
+static void choose_places(struct supervisor *s)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < s->config.n_ranks; i++) {
+        if (!s->place_gone[i]) {
+            s->places[n++] = i;
+        }
+    }
+    ENSURE_OP(n, ==, s->n_members);
+}
+
 void epoch_spawn(struct supervisor *s, uint32_t n_ranks)
 {
     struct err err = {0};
 
     s->n_members = n_ranks;
+    choose_places(s);
     s->refused_ns = 0;
     hang_restart(&s->hang, n_ranks);
     if (spawn(s, &err) != STATUS_OK) {
@@ -201,11 +215,10 @@ static json_t *comm_init_body(const struct supervisor *s, uint32_t rank)
     }
     body = json_pack("{s:I, s:I, s:s, s:I, s:s, s:o}", "rank", (json_int_t)rank, "world_size",
                      (json_int_t)s->n_members, "id", buf_str(&id), "timeout_ms",
-                     (json_int_t)timeout_ms, "device",
-                     s->config.devices == NULL ? "cpu" : s->config.devices[rank], "rings",
+                     (json_int_t)timeout_ms, "device", s->devices[s->places[rank]], "rings",
                      wiring_to_json(&shape));
-    if (s->cores != NULL && json_array_get(s->cores, rank) != NULL) {
-        json_object_set(body, "cores", json_array_get(s->cores, rank));
+    if (s->cores != NULL && json_array_get(s->cores, s->places[rank]) != NULL) {
+        json_object_set(body, "cores", json_array_get(s->cores, s->places[rank]));
     }
     buf_release(&id);
     return body;
@@ -289,12 +302,17 @@ static void weights_release(struct supervisor *s)
     close_fd(&s->kept.host);
 }
 
-void kept_release(struct supervisor *s)
+static void kv_release(struct supervisor *s)
 {
-    weights_release(s);
     for (uint32_t r = 0; r < SUPERVISOR_MAX_RANKS; r++) {
         close_fd(&s->kept.kv[r]);
     }
+}
+
+void kept_release(struct supervisor *s)
+{
+    weights_release(s);
+    kv_release(s);
     logits_release(s);
 }
 
@@ -337,13 +355,15 @@ enum status kept_prepare(struct supervisor *s, bool keep_weights, bool keep_kv, 
         weights_release(s);
         status = make_memory("lockstep-embedding", &s->kept.host, err);
     }
+    if (!keep_kv) {
+        kv_release(s);
+    }
     logits_release(s);
     for (uint32_t r = 0; r < s->n_members && status == STATUS_OK; r++) {
         if (!keep_weights) {
             status = make_memory("lockstep-weights", &s->kept.weights[r], err);
         }
         if (!keep_kv && status == STATUS_OK) {
-            close_fd(&s->kept.kv[r]);
             status = make_memory("lockstep-kv", &s->kept.kv[r], err);
         }
         if (status == STATUS_OK) {
@@ -351,6 +371,21 @@ enum status kept_prepare(struct supervisor *s, bool keep_weights, bool keep_kv, 
         }
     }
     return status;
+}
+
+void supervisor_drop_page(struct supervisor *supervisor, uint32_t page)
+{
+    struct kept_fds *kept = &supervisor->kept;
+
+    for (uint32_t r = 0; r < SUPERVISOR_MAX_RANKS; r++) {
+        uint64_t bytes = kept->kv_page_bytes[r];
+
+        if (kept->kv[r] >= 0 && bytes > 0 &&
+            fallocate(kept->kv[r], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      (off_t)(page * bytes), (off_t)bytes) != 0) {
+            log_debug("page %u of rank %u keeps its memory: %s", page, r, strerror(errno));
+        }
+    }
 }
 
 static void seal(int fd)

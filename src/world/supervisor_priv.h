@@ -16,10 +16,11 @@ enum {
 /* What the leader has of one rank in the present epoch. */
 struct member {
     struct channel channel;
-    int region_fd;   /* the rank's own region */
-    pid_t pid;       /* 0: not alive */
-    bool asked;      /* a request is unanswered */
-    uint64_t cut_ns; /* when its channel was cut; 0: it is whole, or that has been dealt with */
+    int region_fd;      /* the rank's own region */
+    pid_t pid;          /* 0: not alive */
+    bool asked;         /* a request is unanswered */
+    uint64_t silent_ns; /* watched time for which it is so, with no step in flight */
+    uint64_t cut_ns;    /* when its channel was cut; 0: it is whole, or that has been dealt with */
     bool unloaded;
     uint64_t load_done;
     uint64_t load_total;
@@ -52,6 +53,7 @@ struct planned_fault {
 struct kept_fds {
     int weights[SUPERVISOR_MAX_RANKS];
     int kv[SUPERVISOR_MAX_RANKS];
+    uint64_t kv_page_bytes[SUPERVISOR_MAX_RANKS]; /* 0: not known */
     int host;
 };
 
@@ -59,13 +61,20 @@ struct supervisor {
     struct supervisor_config config;
     json_t *load;
     json_t *cores;
+    char devices[SUPERVISOR_MAX_RANKS][64];
     struct world_machine machine;
     struct spawner *spawner;
     struct hang hang;
-    uint64_t looked_ns;
+    uint64_t looked_ns; /* at progress words, */
+    uint64_t around_ns; /* at channels and processes, */
+    uint64_t extra_ns;  /* and at the caller's descriptors */
 
     struct world_event events[SUPERVISOR_MAX_EVENTS]; /* to be fed, in order */
     uint32_t n_events;
+
+    uint32_t places[SUPERVISOR_MAX_RANKS];        /* of each rank, in config's devices and cores */
+    uint32_t device_faults[SUPERVISOR_MAX_RANKS]; /* of each rank, since a step was committed */
+    bool place_gone[SUPERVISOR_MAX_RANKS];
 
     uint32_t n_members;
     struct member members[SUPERVISOR_MAX_RANKS];
@@ -97,6 +106,7 @@ struct supervisor {
     struct world_event refusal;
     char why[ERR_TEXT_BYTES];
     char hang_text[256]; /* who stopped where, the last time */
+    uint64_t oom_kills;  /* that the kernel has counted */
     uint64_t fault_ns;   /* when the last fault was noticed, */
     uint64_t ready_ns;   /* and when the world was last ready */
 };
@@ -129,6 +139,9 @@ void talk_send_load(struct supervisor *s, bool keep_weights, bool keep_kv);
 bool talk_take(struct supervisor *s);
 /* Ranks whose channel is cut and that still live: true if there was one to be reported. */
 bool talk_watch_cut(struct supervisor *s, uint64_t now);
+/* Ranks that have nothing to do and do not answer, though the world is up: hung. passed_ns: since
+ * the last call. */
+bool talk_watch_silent(struct supervisor *s, uint64_t passed_ns);
 /* When talk_watch_cut next has something to say; UINT64_MAX: not at all. */
 uint64_t talk_wake_at(const struct supervisor *s);
 /* Sends what waits for a free channel: faults, queries. */
@@ -138,11 +151,15 @@ void talk_pump(struct supervisor *s);
 bool step_take(struct supervisor *s);
 /* Sleeps until a rank has finished the oldest step, at most until deadline. */
 void step_wait(struct supervisor *s, uint64_t deadline_ns);
+/* A rank says that its device has failed. The second time in a row it is taken to be gone for good:
+ * true if that was posted. */
+bool watch_device(struct supervisor *s, uint32_t rank);
 /* A result that came over the channel. */
 void step_result_in(struct supervisor *s, uint32_t rank, const void *bytes, size_t n);
 void step_drop_all(struct supervisor *s);
 
 /* --- supervisor_watch.c --- */
+void watch_start(struct supervisor *s); /* once, before the first epoch */
 bool watch_processes(struct supervisor *s);
 bool watch_progress(struct supervisor *s, uint64_t now);
 /* True if the fault is for a process of this epoch that was not told of it. */
@@ -150,4 +167,6 @@ bool watch_is_due(const struct supervisor *s, const struct planned_fault *fault)
 /* Reads from the status pages which injected faults have fired, and tells the machine; before any
  * event that may be their consequence. */
 void watch_injected(struct supervisor *s);
+/* The last fault in words, for supervisor_why. */
+void watch_explain(struct supervisor *s);
 void watch_report(struct supervisor *s, enum world_state state);

@@ -153,6 +153,7 @@ static void commit(struct supervisor *s)
     s->n_steps--;
     read_first(s, &done, &result);
     event.step = done.number;
+    memset(s->device_faults, 0, sizeof(s->device_faults));
     if (world_machine_event(&s->machine, &event, clock_ns(), &actions) &&
         s->config.on.commit != NULL) {
         s->config.on.commit(s->config.on.arg, &result);
@@ -166,6 +167,12 @@ static void failed(struct supervisor *s, uint32_t rank, const struct step_result
 
     err_set(&s->members[rank].err, (enum status)result->status, "step %llu: %.*s",
             (unsigned long long)result->step, (int)result->n_text, result->text);
+    if (kind == ERROR_DEVICE) {
+        watch_injected(s);
+        if (watch_device(s, rank)) {
+            return;
+        }
+    }
     rank_fault(s, rank,
                kind == ERROR_USER || kind == ERROR_NONE ? (int)WORLD_ERROR_BUG : (int)kind);
 }

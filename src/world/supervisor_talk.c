@@ -6,6 +6,7 @@
  * machine's.
  */
 #include "base/clock.h"
+#include "base/log.h"
 #include "world/supervisor_priv.h"
 
 enum {
@@ -21,6 +22,11 @@ bool talk_busy(const struct supervisor *s)
         }
     }
     return false;
+}
+
+static bool is_up(const struct supervisor *s)
+{
+    return s->machine.state == WORLD_READY || s->machine.state == WORLD_DRAINING;
 }
 
 /* A rank that cannot be talked to any more. If it has died, its death comes in a moment, says more,
@@ -53,6 +59,32 @@ bool talk_watch_cut(struct supervisor *s, uint64_t now)
         }
     }
     return any;
+}
+
+bool talk_watch_silent(struct supervisor *s, uint64_t passed_ns)
+{
+    uint64_t most = (uint64_t)s->config.hang_ms * 1000000 / HANG_LOOKS; /* as hang.h counts */
+
+    for (uint32_t r = 0; r < s->n_members; r++) {
+        struct member *member = &s->members[r];
+        struct world_event event = supervisor_event(s, WORLD_EV_RANK_HUNG, r);
+
+        if (!member->asked || s->n_steps > 0 || !is_up(s)) {
+            member->silent_ns = 0;
+            continue;
+        }
+        member->silent_ns += MIN(passed_ns, most);
+        if (member->silent_ns < hang_threshold_ns(&s->hang)) {
+            continue;
+        }
+        snprintf(s->hang_text, sizeof(s->hang_text), "rank %u did not answer %s for %llu ms", r,
+                 message_name(member->channel.asked),
+                 (unsigned long long)(member->silent_ns / 1000000));
+        watch_injected(s);
+        supervisor_post(s, &event);
+        return true;
+    }
+    return false;
 }
 
 uint64_t talk_wake_at(const struct supervisor *s)
@@ -168,11 +200,14 @@ static void on_error(struct supervisor *s, uint32_t rank, const struct message *
     enum error_kind kind;
 
     (void)message_error_read(message->json, &kind, &s->members[rank].err);
-    event.error = (int)kind; /* the kinds have the same numbers: tests/world/test_supervisor.c */
+    event.error = (int)kind;
     watch_injected(s);
+    if (kind == ERROR_DEVICE && watch_device(s, rank)) {
+        return;
+    }
     if (s->machine.state == WORLD_LOADING || s->machine.state == WORLD_COMM_INIT) {
         if (s->refused_ns == 0) {
-            s->refused_ns = s->machine.now;
+            s->refused_ns = clock_ns();
             s->refusal = event;
         } else if (s->refusal.error != WORLD_ERROR_USER) { /* the most telling of the errors */
             s->refusal = kind == ERROR_USER ? event : s->refusal;
@@ -200,6 +235,14 @@ static void on_load_ok(struct supervisor *s, uint32_t rank)
 {
     bool all = true;
 
+    const json_t *body = s->members[rank].answers[MESSAGE_LOAD_OK];
+
+    log_debug("rank %u has loaded: %.1f MiB of weights, %.1f MiB read, %s kernels, %u threads, %s",
+              rank, (double)message_uint(body, "weight_bytes", 0) / (1 << 20),
+              (double)message_uint(body, "read_bytes", 0) / (1 << 20),
+              message_text(body, "level", "?"), (unsigned)message_uint(body, "threads", 0),
+              message_text(body, "arithmetic", "?"));
+    s->kept.kv_page_bytes[rank] = message_uint(body, "kv_page_bytes", 0);
     kept_seal(s, rank);
     for (uint32_t r = 0; r < s->n_members; r++) {
         all = all && s->members[r].answers[MESSAGE_LOAD_OK] != NULL;
@@ -302,11 +345,6 @@ bool talk_take(struct supervisor *s)
 }
 
 /* --- What waits for its turn --- */
-
-static bool is_up(const struct supervisor *s)
-{
-    return s->machine.state == WORLD_READY || s->machine.state == WORLD_DRAINING;
-}
 
 /* The next fault that this epoch's processes were not told of: a FAULT to its rank, a ping to the
  * others. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "rpc/region.h"
@@ -15,6 +16,23 @@
 enum { DUMP_EVENTS = 40 }; /* of the flight recorder, with --verbose */
 
 /* --- Processes --- */
+
+/* How often the kernel has killed a process for memory, since it was started. */
+static uint64_t count_oom_kills(void)
+{
+    struct buf text = {0};
+    const char *line = NULL;
+    uint64_t n = 0;
+
+    if (file_read_all("/proc/vmstat", 64 << 10, &text, NULL) == STATUS_OK) {
+        line = strstr(buf_str(&text), "\noom_kill ");
+    }
+    if (line != NULL) {
+        n = strtoull(line + strlen("\noom_kill "), NULL, 10);
+    }
+    buf_release(&text);
+    return n;
+}
 
 static void on_died(struct supervisor *s, const struct spawner_event *event)
 {
@@ -25,7 +43,19 @@ static void on_died(struct supervisor *s, const struct spawner_event *event)
     out.epoch = event->epoch;
     out.signal = event->signal;
     out.exit_code = event->exit_code;
+    if (event->signal == SIGKILL) {
+        uint64_t kills = count_oom_kills();
+
+        out.oom = kills > s->oom_kills; /* of this machine, not surely of this rank: it is the
+                                           likeliest, by its oom_score_adj */
+        s->oom_kills = kills;
+    }
     supervisor_post(s, &out);
+}
+
+void watch_start(struct supervisor *s)
+{
+    s->oom_kills = count_oom_kills();
 }
 
 bool watch_processes(struct supervisor *s)
@@ -103,6 +133,24 @@ bool watch_progress(struct supervisor *s, uint64_t now)
     event = supervisor_event(s, WORLD_EV_RANK_HUNG, verdict.rank);
     hang_text(&verdict, s->hang_text, sizeof(s->hang_text));
     watch_injected(s);
+    supervisor_post(s, &event);
+    return true;
+}
+
+/* --- Devices --- */
+
+enum { DEVICE_GONE_AT = 2 };
+
+bool watch_device(struct supervisor *s, uint32_t rank)
+{
+    struct world_event event = supervisor_event(s, WORLD_EV_DEVICE_GONE, rank);
+
+    s->device_faults[rank]++;
+    if (s->device_faults[rank] < DEVICE_GONE_AT) {
+        return false;
+    }
+    s->device_faults[rank] = 0;
+    s->place_gone[s->places[rank]] = true;
     supervisor_post(s, &event);
     return true;
 }
@@ -211,7 +259,7 @@ static bool all_said_the_same(const struct supervisor *s)
 }
 
 /* The last fault in words: the ranks' own, where they had any. */
-static void explain(struct supervisor *s)
+void watch_explain(struct supervisor *s)
 {
     struct buf text = {0};
     char fault[256];
@@ -244,7 +292,12 @@ static void dump_pages(struct supervisor *s)
         if (read_page(s, r, page)) {
             buf_clear(&text);
             status_snapshot_dump(page, DUMP_EVENTS, &text);
-            log_debug("%s", buf_str(&text));
+            for (const char *line = buf_str(&text); *line != '\0';) {
+                int n = (int)strcspn(line, "\n");
+
+                log_debug("%.*s", n, line);
+                line += n + (line[n] == '\n');
+            }
         }
     }
     buf_release(&text);
@@ -256,20 +309,18 @@ void watch_report(struct supervisor *s, enum world_state state)
     switch ((int)state) {
     case WORLD_REBUILDING:
         s->fault_ns = clock_ns();
-        explain(s);
+        watch_explain(s);
         log_warn("%s; rebuilding the world of %u", s->why, s->machine.n_ranks);
         dump_pages(s);
         break;
     case WORLD_STOPPING:
-        explain(s);
-        break;
-    case WORLD_FAILED:
-        log_error("the world failed: %s", s->why);
+        watch_explain(s);
         break;
     case WORLD_READY:
         s->ready_ns = clock_ns();
         if (s->machine.n_rebuilds > 0) {
-            log_info("the world is ready again: epoch %llu, %.0f ms after the fault",
+            log_info("the world is ready again: %u rank%s, epoch %llu, %.0f ms after the fault",
+                     s->n_members, s->n_members == 1 ? "" : "s",
                      (unsigned long long)s->machine.epoch,
                      (double)(clock_ns() - s->fault_ns) * 1e-6);
         }
