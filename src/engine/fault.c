@@ -10,7 +10,7 @@
 
 /* Where the rank says it is. */
 struct place {
-    enum { AT_PHASE, AT_STEP, AT_LAYER, AT_COLLECTIVE, AT_DROP, AT_CORRUPT } what;
+    enum { AT_PHASE, AT_STEP, AT_LAYER, AT_COLLECTIVE, AT_DROP, AT_CORRUPT, AT_DEVICE } what;
     uint32_t layer;
 };
 
@@ -39,6 +39,8 @@ static bool kind_fits(enum fault_kind kind, const struct place *place)
         return place->what == AT_DROP;
     case FAULT_CORRUPT:
         return place->what == AT_CORRUPT;
+    case FAULT_DEVICE:
+        return place->what == AT_DEVICE;
     default:
         return place->what <= AT_COLLECTIVE;
     }
@@ -102,6 +104,7 @@ static void carry_out(struct faults *faults, const struct faults_armed *armed)
         break;
     case FAULT_DROP: /* the caller's part */
     case FAULT_CORRUPT:
+    case FAULT_DEVICE:
     case FAULT_KINDS:
         break;
     }
@@ -167,6 +170,11 @@ bool faults_take_drop(struct faults *faults)
 bool faults_take_corrupt(struct faults *faults)
 {
     return take(faults, &(struct place){.what = AT_CORRUPT});
+}
+
+bool faults_take_device(struct faults *faults)
+{
+    return take(faults, &(struct place){.what = AT_DEVICE});
 }
 
 void faults_alloc(struct faults *faults)

@@ -60,6 +60,9 @@ void faults_at_collective(struct faults *faults, uint64_t step, uint32_t layer);
 bool faults_take_drop(struct faults *faults);
 bool faults_take_corrupt(struct faults *faults);
 
+/* A request or step is done: true if it is to be answered with an error of the device. */
+bool faults_take_device(struct faults *faults);
+
 /* A step or request is done, well or badly, and not yet answered: does not return if an oom has
  * made an allocation in it fail, or could not because there was none. */
 void faults_alloc(struct faults *faults);

@@ -114,17 +114,20 @@ static enum status on_load(struct rank *rank, struct message *message, struct er
                        rank->engine != NULL ? "while a model is loaded" : "before comm_init");
     }
     enter_phase(rank, STATUS_PHASE_LOADING);
-    status = rank_load(rank, message, err);
+    status = faults_take_device(&rank->faults)
+                 ? err_set(err, STATUS_DEVICE, "the device has failed, as injected")
+                 : rank_load(rank, message, err);
     if (status != STATUS_OK) {
         rank_unload(rank);
         return status;
     }
     return rank_answer_json(
         rank, MESSAGE_LOAD_OK,
-        json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:I}", "weight_bytes",
+        json_pack("{s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I}", "weight_bytes",
                   (json_int_t)model_weight_bytes(engine_model(rank->engine)), "kv_pages",
-                  (json_int_t)rank->limits.n_pages, "arithmetic", engine_arith_class(rank->engine),
-                  "level", engine_level(rank->engine), "threads",
+                  (json_int_t)rank->limits.n_pages, "kv_page_bytes",
+                  (json_int_t)(engine_kv_bytes(rank->engine) / rank->limits.n_pages), "arithmetic",
+                  engine_arith_class(rank->engine), "level", engine_level(rank->engine), "threads",
                   (json_int_t)engine_n_threads(rank->engine), "read_bytes",
                   (json_int_t)engine_load_bytes(rank->engine), "token_bytes",
                   (json_int_t)model_bytes_per_token(engine_model(rank->engine))),
@@ -149,6 +152,7 @@ static enum status on_clear_kv(struct rank *rank, UNUSED struct message *message
 {
     for (uint32_t i = 0; i < rank->limits.n_slots; i++) {
         rank->slots[i].n_pages = 0;
+        rank->slots[i].lost = false;
         draw_slot_clear(rank->draw, i);
     }
     return rank_answer(rank, MESSAGE_DONE, NULL, err);
@@ -249,7 +253,7 @@ static enum status dispatch(struct rank *rank, struct message *message, struct e
     status = answers[message->type] == NULL
                  ? err_set(&why, STATUS_BUG, "no answer to %s", message_name(message->type))
                  : answers[message->type](rank, message, &why);
-    if (status == STATUS_OK || rank->channel.fd < 0) {
+    if (status == STATUS_OK || rank->channel.fd < 0 || rank->channel.answer == MESSAGE_NONE) {
         if (status != STATUS_OK && err != NULL) {
             *err = why;
         }

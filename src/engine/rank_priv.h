@@ -16,6 +16,7 @@
 struct rank_slot {
     uint32_t *pages; /* [n_pages], room for those of max_context */
     uint32_t n_pages;
+    bool lost; /* a row stood for a token that there is not; until it gets new parameters */
 };
 
 struct rank {

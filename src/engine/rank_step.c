@@ -18,6 +18,7 @@ static enum status set_slots(struct rank *rank, const struct step_plan *plan, st
     for (uint32_t i = 0; i < plan->n_cleared; i++) {
         draw_slot_clear(rank->draw, plan->cleared[i]);
         rank->slots[plan->cleared[i]].n_pages = 0;
+        rank->slots[plan->cleared[i]].lost = false;
     }
     for (uint32_t i = 0; i < plan->n_params; i++) {
         const struct plan_params *p = &plan->params[i];
@@ -45,6 +46,7 @@ static enum status set_slots(struct rank *rank, const struct step_plan *plan, st
         if (status != STATUS_OK) {
             return status;
         }
+        rank->slots[p->slot].lost = false;
         bias += p->n_bias;
         history += p->n_prompt + p->n_generated;
     }
@@ -63,6 +65,7 @@ static enum status find_tokens(struct rank *rank, const struct step_plan *plan, 
         if (!draw_slot_last(rank->draw, ref->slot, &step, &token) || step < ref->step) {
             /* It was not a number, so there is nothing to go on with; the leader, which will learn
              * that from the step before, throws this row away. */
+            rank->slots[ref->slot].lost = true;
             token = 0;
         } else if (step > ref->step) {
             return err_set(err, STATUS_BUG, "row %u: slot %u sampled in step %llu, not %llu",
@@ -174,36 +177,43 @@ static enum status hand_out_logits(struct rank *rank, const struct step_plan *pl
 static enum status draw(struct rank *rank, const struct step_plan *plan, struct step_result *result,
                         struct err *err)
 {
-    uint32_t layers = engine_config(rank->engine)->n_layers;
+    int32_t layers = (int32_t)engine_config(rank->engine)->n_layers;
+    const struct draw_want *want = rank->wants;
     struct float_env saved;
+    uint32_t n = 0;
     enum status status;
 
     for (uint32_t i = 0; i < plan->n_wants; i++) {
-        rank->wants[i] = (struct draw_want){
-            .slot = plan->wants[i].slot,
-            .position = plan->wants[i].position,
-            .logits = rank->model_wants[i].logits,
-            .nan_layer = rank->model_wants[i].nan_layer,
-        };
+        if (!rank->slots[plan->wants[i].slot].lost) { /* the same on all ranks */
+            rank->wants[n++] = (struct draw_want){
+                .slot = plan->wants[i].slot,
+                .position = plan->wants[i].position,
+                .logits = rank->model_wants[i].logits,
+                .nan_layer = rank->model_wants[i].nan_layer,
+            };
+        }
     }
     float_env_enter(&saved);
-    status = draw_tokens(rank->draw, plan->step, rank->wants, plan->n_wants, err);
+    status = draw_tokens(rank->draw, plan->step, rank->wants, n, err);
     float_env_leave(&saved);
     if (status != STATUS_OK) {
         return status;
     }
     for (uint32_t i = 0; i < plan->n_wants; i++) {
-        const struct draw_want *want = &rank->wants[i];
-        bool is_nan = want->token < 0;
+        struct result_token *token = &rank->tokens[i];
 
-        rank->tokens[i] = (struct result_token){
-            .slot = want->slot,
-            .token = want->token,
-            .flags = is_nan ? RESULT_NAN : 0,
-            .nan_layer = !is_nan                    ? -1
-                         : want->ret_nan_layer >= 0 ? want->ret_nan_layer
-                                                    : (int32_t)layers,
-        };
+        *token = (struct result_token){.slot = plan->wants[i].slot, .token = -1, .nan_layer = -1};
+        if (rank->slots[token->slot].lost) {
+            token->nan_layer = layers;
+        } else {
+            token->token = want->token;
+            token->nan_layer = want->ret_nan_layer;
+            want++;
+        }
+        if (token->token < 0) {
+            token->flags = RESULT_NAN;
+            token->nan_layer = token->nan_layer < 0 ? layers : token->nan_layer;
+        }
     }
     result->tokens = rank->tokens;
     result->n_tokens = plan->n_wants;
@@ -267,7 +277,9 @@ enum status rank_step(struct rank *rank, const void *bytes, size_t n, size_t *re
     if (status == STATUS_OK) {
         result.step = plan.step;
         begin(rank, &plan);
-        status = compute(rank, &plan, &result, &why);
+        status = faults_take_device(&rank->faults)
+                     ? err_set(&why, STATUS_DEVICE, "the device has failed, as injected")
+                     : compute(rank, &plan, &result, &why);
         faults_alloc(&rank->faults);
         status_page_event(&rank->wiring.status, STATUS_EVENT_STEP_END, (uint32_t)-status,
                           plan.step);

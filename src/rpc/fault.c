@@ -16,7 +16,7 @@ static const struct {
 } fields[N_FIELDS] = {
     [RANK] = {"rank", ON_ALL, 0, UINT32_MAX},
     [STEP] = {"step", ON_ALL, 1, INT64_MAX},
-    [LAYER] = {"layer", ON_ALL & ~(ON(DROP) | ON(CORRUPT)), 0, UINT32_MAX},
+    [LAYER] = {"layer", ON_ALL & ~(ON(DROP) | ON(CORRUPT) | ON(DEVICE)), 0, UINT32_MAX},
     [PHASE] = {"phase", ON_ALL},
     [MS] = {"ms", ON(SLOW), 1, FAULT_MAX_MS},
     [EPOCH] = {"epoch", ON_ALL, 1, INT64_MAX},

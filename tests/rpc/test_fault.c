@@ -62,7 +62,7 @@ static void test_round_trip(void **state)
     (void)state;
     for (uint32_t kind = 0; kind < FAULT_KINDS; kind++) {
         for (uint32_t fields = 0; fields < 16; fields++) {
-            bool frame = kind == FAULT_DROP || kind == FAULT_CORRUPT;
+            bool frame = kind == FAULT_DROP || kind == FAULT_CORRUPT || kind == FAULT_DEVICE;
             struct fault_spec spec = {.kind = (enum fault_kind)kind, .rank = fields + 1};
             struct fault_spec back;
             struct buf text = {0};
