@@ -21,6 +21,10 @@ target_compile_options(lockstep_flags INTERFACE
   $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation>
   $<$<BOOL:${LOCKSTEP_WERROR}>:-Werror>)
 target_link_libraries(lockstep_flags INTERFACE Threads::Threads m)
+if(LOCKSTEP_SANITIZE OR CMAKE_BUILD_TYPE STREQUAL "Debug")
+  # Ranks compare what they have computed after every step.
+  target_compile_definitions(lockstep_flags INTERFACE LOCKSTEP_CHECKED)
+endif()
 if(LOCKSTEP_SANITIZE)
   target_compile_options(lockstep_flags INTERFACE -fsanitize=${LOCKSTEP_SANITIZE}
     -fno-sanitize-recover=all -g)

@@ -2,20 +2,20 @@
 /*
  * lockstep bench: prefill and decode rates beside the yardsticks of the same run. Each repetition
  * measures everything in turn (memory bandwidth, multiply-add rate, prefill, decode), because a
- * shared machine's speed changes within seconds; medians are reported.
+ * shared machine's speed changes within seconds; medians are reported. The other benchmarks are in
+ * bench_comm.c and bench_recovery.c.
  */
+#include "cmd/bench.h"
+
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cmd/bandwidth.h"
 #include "cmd/cmd.h"
 #include "cmd/host.h"
-#include "cmd/open_engine.h"
-#include "cmd/shapes.h"
+#include "cmd/service.h"
 #include "cmd/stats.h"
+#include "cpu/cpu.h"
 #include "cpu/peak.h"
-#include "engine/sequence.h"
-#include "json/json.h"
-#include "sample/sampler.h"
 
 enum { BANDWIDTH_MS = 300, PEAK_MS = 50 };
 
@@ -23,81 +23,109 @@ enum figure { READ_BYTES, PEAK_FLOPS, PREFILL, DECODE, FIGURE_COUNT };
 
 struct bench {
     const struct options *options;
-    struct engine *engine;
+    struct service service;
     struct bandwidth *bandwidth;
     struct host host;
     const char *model_name;
-    double load_seconds;          /* 0: random weights */
+    uint32_t n_threads;           /* of a rank */
     double *values[FIGURE_COUNT]; /* [reps] */
     int32_t *prompt;
-    float *logits; /* [vocab], the sampler changes them */
-    struct sampler sampler;
-    int32_t next;
+    uint64_t first_ns; /* when the first token of the present repetition came */
+    uint64_t last_ns;
+    bool over;
+    struct err err;
 };
 
-/* Greedy: part of what a token costs. */
-static enum status choose(void *arg, uint32_t pos, const float *logits, struct err *err)
+static bool take_token(void *arg, UNUSED int32_t token)
 {
     struct bench *b = arg;
-    struct sample_params params;
-    struct sample_request request = {.params = &params};
-    uint32_t token;
-    enum status status;
 
-    (void)pos;
-    sample_params_init(&params);
-    params.temperature = 0.0f;
-    memcpy(b->logits, logits, engine_config(b->engine)->vocab * sizeof(float));
-    status = sampler_token(&b->sampler, &request, b->logits, &token, err);
-    b->next = (int32_t)token;
-    return status;
+    b->last_ns = clock_ns();
+    b->first_ns = b->first_ns == 0 ? b->last_ns : b->first_ns;
+    return true;
 }
 
-static enum status extend(struct bench *b, struct sequence *sequence, const int32_t *tokens,
-                          uint32_t n, struct err *err)
+static void take_end(void *arg, enum batch_end end, enum status status, const char *why)
 {
-    return sequence_extend(sequence,
-                           &(struct sequence_extend){
-                               .tokens = tokens,
-                               .n = n,
-                               .chunk = (uint32_t)b->options->chunk,
-                               .logits = choose,
-                               .arg = b,
-                           },
-                           err);
+    struct bench *b = arg;
+
+    b->over = true;
+    if (end == BATCH_FAILED) {
+        err_set(&b->err, status, "%s", why);
+    }
+}
+
+/* What a rank said when it had loaded. */
+static const json_t *loaded(struct bench *b, uint32_t rank)
+{
+    return supervisor_answer(b->service.supervisor, MESSAGE_LOAD_OK, rank);
+}
+
+static uint64_t sum_of_ranks(struct bench *b, const char *field)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t r = 0; r < b->service.n_ranks; r++) {
+        sum += message_uint(loaded(b, r), field, 0);
+    }
+    return sum;
+}
+
+/* One prompt and its answer, greedily. A new first token each time: nothing is cached. */
+static enum status answer(struct bench *b, uint32_t rep, struct err *err)
+{
+    const struct batch_request request = {
+        .params = {.top_p = 1.0f, .repetition_penalty = 1.0f},
+        .prompt = b->prompt,
+        .n_prompt = (uint32_t)b->options->prompt_tokens,
+        .max_generated = (uint32_t)b->options->decode_tokens + 1,
+        .token = take_token,
+        .end = take_end,
+        .arg = b,
+    };
+    uint32_t cached;
+    uint64_t id;
+    enum status status;
+
+    b->prompt[0] = (int32_t)((rep + 1) % b->service.config.vocab);
+    b->first_ns = 0;
+    b->over = false;
+    status = batch_add(b->service.batch, &request, &id, &cached, err);
+    while (status == STATUS_OK && !b->over) {
+        status = service_turn(&b->service, UINT64_MAX, err);
+    }
+    if (status == STATUS_OK && b->err.status != STATUS_OK) {
+        *err = b->err;
+        status = b->err.status;
+    }
+    return status;
 }
 
 static enum status measure(struct bench *b, uint32_t rep, struct err *err)
 {
-    uint32_t n_prompt = (uint32_t)b->options->prompt_tokens;
-    uint32_t n_decode = (uint32_t)b->options->decode_tokens;
+    const char *level_name = message_text(loaded(b, 0), "level", "ref");
     enum cpu_level level = CPU_LEVEL_REF;
-    struct sequence sequence;
     enum status status;
     uint64_t start;
-    uint64_t middle;
 
     b->values[READ_BYTES][rep] = bandwidth_measure(b->bandwidth, BANDWIDTH_MS);
-    if (cpu_level_parse(engine_level(b->engine), &level, err) == STATUS_OK) {
-        b->values[PEAK_FLOPS][rep] = cpu_peak_flops(level, PEAK_MS) * engine_n_threads(b->engine);
+    if (cpu_level_parse(level_name, &level, err) == STATUS_OK) {
+        b->values[PEAK_FLOPS][rep] =
+            cpu_peak_flops(level, PEAK_MS) * b->n_threads * b->service.n_ranks;
     }
-    sequence_init(&sequence, b->engine);
     start = clock_ns();
-    status = extend(b, &sequence, b->prompt, n_prompt, err);
-    middle = clock_ns();
-    for (uint32_t i = 0; i < n_decode && status == STATUS_OK; i++) {
-        status = extend(b, &sequence, &b->next, 1, err);
-    }
-    b->values[PREFILL][rep] = n_prompt / ((double)(middle - start) * 1e-9);
-    b->values[DECODE][rep] = n_decode / ((double)(clock_ns() - middle) * 1e-9);
-    sequence_release(&sequence);
+    status = answer(b, rep, err);
+    b->values[PREFILL][rep] =
+        (double)b->options->prompt_tokens / ((double)(b->first_ns - start) * 1e-9);
+    b->values[DECODE][rep] =
+        (double)b->options->decode_tokens / ((double)(b->last_ns - b->first_ns) * 1e-9);
     return status;
 }
 
 /* Multiply-adds of the matrices that one prompt token passes, as floating-point operations. */
 static double flops_per_token(struct bench *b)
 {
-    const struct model_config *c = engine_config(b->engine);
+    const struct model_config *c = (&b->service.config);
     double attention = (double)c->hidden * c->head_dim * (2.0 * c->n_heads + 2.0 * c->n_kv_heads);
 
     return 2.0 * c->n_layers * (attention + 3.0 * c->hidden * c->ffn);
@@ -105,16 +133,15 @@ static double flops_per_token(struct bench *b)
 
 static void print_table(struct bench *b, const struct stats s[FIGURE_COUNT])
 {
-    double bytes = (double)model_bytes_per_token(engine_model(b->engine));
+    double bytes = (double)sum_of_ranks(b, "token_bytes");
     double flops = flops_per_token(b);
 
-    printf("%s, %s, %s kernels, %u thread%s, %s\n", b->model_name, b->host.cpu,
-           engine_level(b->engine), engine_n_threads(b->engine),
-           engine_n_threads(b->engine) == 1 ? "" : "s", engine_arith_class(b->engine));
-    if (b->load_seconds > 0) {
-        printf("load      %.2f s, %.1f MiB read\n", b->load_seconds,
-               (double)engine_load_bytes(b->engine) / (1 << 20));
-    }
+    printf("%s, %s, %s kernels, %u rank%s of %u thread%s, %s\n", b->model_name, b->host.cpu,
+           message_text(loaded(b, 0), "level", "?"), b->service.n_ranks,
+           b->service.n_ranks == 1 ? "" : "s", b->n_threads, b->n_threads == 1 ? "" : "s",
+           message_text(loaded(b, 0), "arithmetic", "?"));
+    printf("load      %.2f s, %.1f MiB read\n", b->service.load_seconds,
+           (double)sum_of_ranks(b, "read_bytes") / (1 << 20));
     printf("%-34s %10s %10s %10s\n", "", "median", "min", "max");
     printf("%-34s %10.1f %10.1f %10.1f  GB/s\n", "memory read", s[READ_BYTES].median / 1e9,
            s[READ_BYTES].min / 1e9, s[READ_BYTES].max / 1e9);
@@ -140,7 +167,7 @@ static json_t *rate_json(const struct stats *s, const char *name)
 
 static void print_json(struct bench *b, const struct stats s[FIGURE_COUNT])
 {
-    double bytes = (double)model_bytes_per_token(engine_model(b->engine));
+    double bytes = (double)sum_of_ranks(b, "token_bytes");
     json_t *prefill = rate_json(&s[PREFILL], "tokens_per_s");
     json_t *decode = rate_json(&s[DECODE], "tokens_per_s");
     struct buf text = {0};
@@ -152,14 +179,14 @@ static void print_json(struct bench *b, const struct stats s[FIGURE_COUNT])
     json_object_set_new(decode, "tokens", json_integer(b->options->decode_tokens));
     json_object_set_new(decode, "weight_bytes_per_token", json_real(bytes));
     json_object_set_new(decode, "weight_bytes_per_s", json_real(s[DECODE].median * bytes));
-    all = json_pack("{s:s, s:s, s:s, s:i, s:i, s:s, s:I, s:f, s:f, s:f, s:I, s:o, s:o}", "model",
-                    b->model_name, "cpu", b->host.cpu, "isa", engine_level(b->engine), "threads",
-                    (int)engine_n_threads(b->engine), "ranks", 1, "arithmetic_class",
-                    engine_arith_class(b->engine), "reps", (json_int_t)b->options->reps,
-                    "read_bytes_per_s", s[READ_BYTES].median, "fma_flops_per_s",
-                    s[PEAK_FLOPS].median, "load_s", b->load_seconds, "weight_bytes",
-                    (json_int_t)model_weight_bytes(engine_model(b->engine)), "prefill", prefill,
-                    "decode", decode);
+    all = json_pack(
+        "{s:s, s:s, s:s, s:i, s:i, s:s, s:I, s:f, s:f, s:f, s:I, s:o, s:o}", "model", b->model_name,
+        "cpu", b->host.cpu, "isa", message_text(loaded(b, 0), "level", "?"), "threads",
+        (int)b->n_threads, "ranks", (int)b->service.n_ranks, "arithmetic_class",
+        message_text(loaded(b, 0), "arithmetic", "?"), "reps", (json_int_t)b->options->reps,
+        "read_bytes_per_s", s[READ_BYTES].median, "fma_flops_per_s", s[PEAK_FLOPS].median, "load_s",
+        b->service.load_seconds, "weight_bytes", (json_int_t)sum_of_ranks(b, "weight_bytes"),
+        "prefill", prefill, "decode", decode);
     ENSURE(all != NULL);
     json_write(&text, all, &(struct json_style){.indent = 2, .item_sep = ",", .key_sep = ": "});
     printf("%s\n", buf_str(&text));
@@ -170,44 +197,30 @@ static void print_json(struct bench *b, const struct stats s[FIGURE_COUNT])
 static enum status prepare(struct bench *b, struct err *err)
 {
     uint32_t n_prompt = (uint32_t)b->options->prompt_tokens;
-    uint32_t vocab;
-    enum status status;
-    const struct open_engine want = {
-        .max_context = n_prompt + (uint32_t)b->options->decode_tokens,
-        .max_chunk = MIN((uint32_t)b->options->chunk, n_prompt),
+    const struct service_want want = {
+        .max_context = n_prompt + (uint32_t)b->options->decode_tokens + 1,
+        .n_slots = 1,
     };
+    enum status status = service_open(&b->service, b->options, &want, err);
 
-    if (b->options->given.shape) {
-        struct model_config config;
-
-        ENSURE(shape_find(b->options->shape, &config)); /* the option's choices */
-        b->model_name = b->options->shape;
-        status = open_engine_random(b->options, &want, &config, &b->engine, err);
-    } else {
-        b->model_name = b->options->path;
-        status = open_engine(b->options, &want, &b->engine, &b->load_seconds, err);
-    }
+    b->model_name = b->options->given.shape ? b->options->shape : b->options->path;
     if (status != STATUS_OK || (status = host_collect(&b->host, err)) != STATUS_OK) {
         return status;
     }
+    b->n_threads = (uint32_t)message_uint(loaded(b, 0), "threads", 1);
     status = bandwidth_create(
-        engine_n_threads(b->engine),
+        b->n_threads * b->service.n_ranks,
         bandwidth_bytes(host_cache_bytes(&b->host), b->host.memory_available_bytes), &b->bandwidth,
         err);
     if (status != STATUS_OK) {
         return status;
     }
-    vocab = engine_config(b->engine)->vocab;
     for (unsigned i = 0; i < FIGURE_COUNT; i++) {
         b->values[i] = xcalloc((size_t)b->options->reps, sizeof(double));
     }
     b->prompt = xcalloc(n_prompt, sizeof(*b->prompt));
     for (uint32_t i = 0; i < n_prompt; i++) {
-        b->prompt[i] = (int32_t)((i * 7919ull + 13) % vocab);
-    }
-    b->logits = mem_alloc(vocab, sizeof(*b->logits));
-    if (b->logits == NULL || sampler_init(&b->sampler, vocab) != STATUS_OK) {
-        return err_set(err, STATUS_NO_MEMORY, "no memory to sample from %u tokens", vocab);
+        b->prompt[i] = (int32_t)((i * 7919ull + 13) % b->service.config.vocab);
     }
     return STATUS_OK;
 }
@@ -218,23 +231,18 @@ static void release(struct bench *b)
         free(b->values[i]);
     }
     free(b->prompt);
-    free(b->logits);
-    sampler_release(&b->sampler);
     bandwidth_destroy(&b->bandwidth);
-    engine_destroy(&b->engine);
+    service_close(&b->service);
 }
 
-int cmd_bench(const struct options *options)
+static int bench_model(const struct options *options)
 {
     struct bench b = {.options = options};
     struct stats stats[FIGURE_COUNT];
     struct err err = {0};
-    enum status status;
+    int exit_status;
+    enum status status = prepare(&b, &err);
 
-    if ((options->path == NULL) == !options->given.shape) {
-        return cmd_usage(options, "either MODEL or --shape is needed, not both");
-    }
-    status = prepare(&b, &err);
     for (int64_t rep = 0; rep < options->reps && status == STATUS_OK; rep++) {
         status = measure(&b, (uint32_t)rep, &err);
     }
@@ -244,6 +252,34 @@ int cmd_bench(const struct options *options)
         }
         (options->json ? print_json : print_table)(&b, stats);
     }
+    exit_status = service_exit(&b.service, status, &err);
     release(&b);
-    return status == STATUS_OK ? CMD_OK : cmd_fail(&err);
+    return exit_status;
+}
+
+static bool is_topic(const char *word)
+{
+    return word != NULL && (strcmp(word, "recovery") == 0 || strcmp(word, "comm") == 0);
+}
+
+int cmd_bench(const struct options *options)
+{
+    struct options rest = *options;
+    const char *topic = options->topic;
+
+    if (topic == NULL && is_topic(options->path)) { /* the only argument */
+        topic = options->path;
+        rest.path = NULL;
+    }
+    if (topic != NULL && !is_topic(topic)) {
+        return cmd_usage(options, "%s is no benchmark; there are recovery and comm", topic);
+    }
+    if (topic != NULL && strcmp(topic, "comm") == 0) {
+        return rest.path == NULL ? bench_comm(&rest)
+                                 : cmd_usage(options, "bench comm needs no model");
+    }
+    if ((rest.path == NULL) == !options->given.shape) {
+        return cmd_usage(options, "either MODEL or --shape is needed, not both");
+    }
+    return topic == NULL ? bench_model(&rest) : bench_recovery(&rest);
 }

@@ -5,6 +5,7 @@
  * what the cache already holds of it is not computed again.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -13,18 +14,31 @@
 #include "cmd/line.h"
 #include "cmd/talk.h"
 
-static _Atomic bool interrupted; /* the signal flag */
+static _Atomic bool interrupted;      /* the signal flag: an answer, or the wait for a line, ends */
+static volatile sig_atomic_t leaving; /* the signal that ends the chat; 0: none */
 
-static void on_interrupt(int number)
+static void on_signal(int number)
 {
-    (void)number;
+    leaving = number == SIGINT ? leaving : number;
     interrupted = true;
+}
+
+/* From here on signals reach this thread again, as a terminal program wants them. */
+static void take_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: reading ends */
+    sigset_t none;
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
 }
 
 struct chat {
     struct talk talk;
-    json_t *messages;        /* the conversation so far */
-    struct token_ids cached; /* what the sequence was computed from */
+    json_t *messages; /* the conversation so far */
     bool terminal;
 };
 
@@ -57,22 +71,9 @@ static void start_conversation(struct chat *chat, const char *system)
     }
 }
 
-/* Drops from the cache what the new prompt does not begin with; at least its last token is
- * computed. */
-static void keep_common_prefix(struct chat *chat, const struct token_ids *ids)
-{
-    uint32_t limit = (uint32_t)MIN(chat->talk.sequence.pos, MIN(chat->cached.n, ids->n - 1));
-    uint32_t same = 0;
-
-    while (same < limit && chat->cached.data[same] == ids->data[same]) {
-        same++;
-    }
-    sequence_truncate(&chat->talk.sequence, same);
-}
-
 static enum status answer(struct chat *chat, const char *line, struct err *err)
 {
-    struct generate_result result = {0};
+    struct talk_result result = {0};
     struct token_ids ids = {0};
     struct buf text = {0};
     enum status status;
@@ -80,16 +81,15 @@ static enum status answer(struct chat *chat, const char *line, struct err *err)
     add_message(chat, "user", line, strlen(line));
     status = talk_encode_messages(&chat->talk, chat->messages, &ids, err);
     if (status == STATUS_OK && ids.n > 0) {
-        keep_common_prefix(chat, &ids);
         interrupted = false;
         status = talk_answer(&chat->talk, &ids, &text, &result, err);
         chat->talk.seed = (chat->talk.seed + 1) & INT64_MAX;
     }
     if (status == STATUS_OK) {
         putchar('\n');
-        if (result.finish == GENERATE_CANCELLED) {
+        if (result.finish == BATCH_CANCELLED) {
             say(chat, "(stopped)\n");
-        } else if (result.finish == GENERATE_LENGTH) {
+        } else if (result.finish == BATCH_LENGTH) {
             say(chat, "(cut: the limit on tokens is reached; /clear starts afresh)\n");
         }
         fflush(stdout);
@@ -100,8 +100,7 @@ static enum status answer(struct chat *chat, const char *line, struct err *err)
     } else { /* the message could not be answered: forget it, so that the next one can be */
         json_array_remove(chat->messages, json_array_size(chat->messages) - 1);
     }
-    token_ids_release(&chat->cached);
-    chat->cached = ids;
+    token_ids_release(&ids);
     buf_release(&text);
     return status;
 }
@@ -141,7 +140,7 @@ static enum status converse(struct chat *chat, struct err *err)
     enum status status = STATUS_OK;
     bool leave = false;
 
-    while (!leave && status == STATUS_OK) {
+    while (!leave && leaving == 0 && status == STATUS_OK) {
         const char *line = line_read(input);
 
         if (line == NULL) {
@@ -161,8 +160,8 @@ static enum status converse(struct chat *chat, struct err *err)
     return status;
 }
 
-static enum status open_chat_engine(struct chat *chat, const struct options *options,
-                                    struct err *err)
+static enum status open_chat_world(struct chat *chat, const struct options *options,
+                                   struct err *err)
 {
     enum status status = talk_open_text(&chat->talk, options, err);
 
@@ -172,30 +171,39 @@ static enum status open_chat_engine(struct chat *chat, const struct options *opt
                          options->path);
     }
     if (status == STATUS_OK) {
-        status = talk_open_engine(&chat->talk, options, (uint32_t)MAX(options->ctx, 0), err);
+        status = talk_open_world(&chat->talk, options, (uint32_t)MAX(options->ctx, 0), err);
     }
     return status;
 }
 
 int cmd_chat(const struct options *options)
 {
-    struct sigaction action = {.sa_handler = on_interrupt}; /* no SA_RESTART: reading ends */
     struct chat chat = {.terminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1};
     struct err err = {0};
-    enum status status = open_chat_engine(&chat, options, &err);
+    int exit_status;
+    enum status status = open_chat_world(&chat, options, &err);
 
     if (status == STATUS_OK) {
-        sigaction(SIGINT, &action, NULL);
+        take_signals();
         chat.talk.stop = &interrupted;
         start_conversation(&chat, options->system);
+        if (chat.terminal && !options->verbose) {
+            log_set_level(LOG_ERROR); /* a rebuild is a pause, and not a line in the answer */
+        }
         if (chat.terminal) {
-            printf("%s, %s, %u threads. /help lists commands.\n", options->path,
-                   engine_arith_class(chat.talk.engine), engine_n_threads(chat.talk.engine));
+            const json_t *rank =
+                supervisor_answer(chat.talk.service.supervisor, MESSAGE_LOAD_OK, 0);
+
+            printf("%s, %s, %u rank%s of %llu thread%s. /help lists commands.\n", options->path,
+                   message_text(rank, "arithmetic", ""), chat.talk.service.n_ranks,
+                   chat.talk.service.n_ranks == 1 ? "" : "s",
+                   (unsigned long long)message_uint(rank, "threads", 0),
+                   message_uint(rank, "threads", 0) == 1 ? "" : "s");
         }
         status = converse(&chat, &err);
     }
+    exit_status = leaving != 0 ? 128 + leaving : service_exit(&chat.talk.service, status, &err);
     json_decref(chat.messages);
-    token_ids_release(&chat.cached);
     talk_release(&chat.talk);
-    return status == STATUS_OK ? CMD_OK : cmd_fail(&err);
+    return exit_status;
 }

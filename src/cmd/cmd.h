@@ -9,7 +9,26 @@
 #include "base/err.h"
 #include "config/options.h"
 
-enum cmd_exit { CMD_OK = 0, CMD_FAILED = 1, CMD_USAGE = 2 };
+/* And 128 + n: ended by signal n. */
+enum cmd_exit {
+    CMD_OK = 0,
+    CMD_FAILED = 1, /* bad input, or something that is missing */
+    CMD_USAGE = 2,  /* wrong words on the command line */
+    CMD_WORLD = 3,  /* the ranks could not be kept up */
+};
+
+/* Names this program to the ranks that it starts, which must be the same one. */
+#define CMD_BUILD "lockstep " LOCKSTEP_VERSION
+
+/* In debug and sanitized builds ranks compare their activations after each step. */
+#ifdef LOCKSTEP_CHECKED
+enum { CMD_HASH_STATE = 1 };
+#else
+enum { CMD_HASH_STATE = 0 };
+#endif
+
+/* One rank: what `lockstep rank` is, with the n arguments after it. No command for people. */
+int cmd_rank(int n, char *const *args);
 
 #define COMMAND(NAME, name, positional, min, max, summary, notes) \
     int cmd_##name(const struct options *options);

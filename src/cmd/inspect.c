@@ -104,7 +104,7 @@ static void name_path(const char *path, struct err *err)
 
 int cmd_inspect(const struct options *options)
 {
-    struct inspect_report report = {.path = options->path, .n_ranks = (uint32_t)options->tp};
+    struct inspect_report report = {.path = options->path, .n_ranks = (uint32_t)options->shares};
     struct err err = {0};
     int exit_status = CMD_OK;
 

@@ -42,7 +42,9 @@ int cmd_usage(const struct options *options, const char *format, ...)
 /* What was printed counts only once it has left the process. */
 static int finish(int exit_status)
 {
-    if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+    bool lost = fflush(stdout) != 0 || ferror(stdout) != 0;
+
+    if (lost && exit_status == CMD_OK) { /* a command that failed has said why */
         struct err err = {0};
 
         err_set(&err, STATUS_IO, "standard output: %s", strerror(errno));
@@ -76,10 +78,6 @@ static int run(const struct options *options)
     if (options->quiet || options->verbose) {
         log_set_level(options->quiet ? LOG_ERROR : LOG_DEBUG);
     }
-    if (options->tp != 1 && options->command != COMMAND_INSPECT) {
-        return cmd_usage(options, "--tp %lld: this version computes on one rank only",
-                         (long long)options->tp);
-    }
     return finish(commands[options->command](options));
 }
 
@@ -96,6 +94,9 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         (strcmp(argv[1], "help") == 0 && argc == 2)) {
         return print_help(NULL);
+    }
+    if (strcmp(argv[1], "rank") == 0) {
+        return cmd_rank(argc - 2, argv + 2);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("lockstep %s\n", LOCKSTEP_VERSION);

@@ -46,7 +46,7 @@ static enum status encode_prompt(struct talk *talk, const struct options *option
 
 static enum status run(struct talk *talk, const struct options *options, struct err *err)
 {
-    struct generate_result result = {0};
+    struct talk_result result = {0};
     struct token_ids ids = {0};
     bool needs_text = !options->given.prompt_ids || !options->ids;
     uint64_t context = 0;
@@ -64,7 +64,7 @@ static enum status run(struct talk *talk, const struct options *options, struct 
         context = ids.n + (uint64_t)options->max_tokens;
     }
     if (status == STATUS_OK) {
-        status = talk_open_engine(talk, options, (uint32_t)MIN(context, UINT32_MAX), err);
+        status = talk_open_world(talk, options, (uint32_t)MIN(context, UINT32_MAX), err);
     }
     if (status == STATUS_OK) {
         status = talk_answer(talk, &ids, NULL, &result, err);
@@ -85,11 +85,13 @@ int cmd_run(const struct options *options)
     struct talk talk = {0};
     struct err err = {0};
     enum status status;
+    int exit_status;
 
     if (options->given.prompt == options->given.prompt_ids) {
         return cmd_usage(options, "either --prompt or --prompt-ids is needed");
     }
     status = run(&talk, options, &err);
+    exit_status = service_exit(&talk.service, status, &err);
     talk_release(&talk);
-    return status == STATUS_OK ? CMD_OK : cmd_fail(&err);
+    return exit_status;
 }

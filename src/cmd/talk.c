@@ -3,11 +3,12 @@
 
 #include <errno.h>
 #include <float.h>
+#include <signal.h>
 #include <sys/random.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cmd/open_chat.h"
-#include "cmd/open_engine.h"
 #include "cmd/open_tokenizer.h"
 
 enum status talk_open_text(struct talk *talk, const struct options *options, struct err *err)
@@ -24,7 +25,7 @@ enum status talk_open_text(struct talk *talk, const struct options *options, str
 /* What the user gave, else what the model names, else the option's fallback. */
 static void choose_params(struct talk *talk, const struct options *o)
 {
-    const struct generation_defaults *d = engine_generation(talk->engine);
+    const struct generation_defaults *d = &talk->service.generation;
     struct sample_params *p = &talk->params;
 
     *p = d->params;
@@ -61,20 +62,18 @@ static enum status choose_seed(struct talk *talk, const struct options *options,
     return STATUS_OK;
 }
 
-enum status talk_open_engine(struct talk *talk, const struct options *options, uint32_t max_context,
-                             struct err *err)
+enum status talk_open_world(struct talk *talk, const struct options *options, uint32_t max_context,
+                            struct err *err)
 {
-    const struct open_engine want = {.max_context = max_context,
-                                     .max_chunk = (uint32_t)options->chunk};
-    enum status status = open_engine(options, &want, &talk->engine, &talk->load_seconds, err);
+    const struct service_want want = {.max_context = max_context, .n_slots = 1};
+    enum status status = service_open(&talk->service, options, &want, err);
 
     if (status != STATUS_OK) {
         return status;
     }
     talk->options = options;
-    sequence_init(&talk->sequence, talk->engine);
     choose_params(talk, options);
-    talk->ends = *engine_generation(talk->engine);
+    talk->ends = talk->service.generation;
     if (talk->tokenizer != NULL) {
         generation_add_end(&talk->ends, tokenizer_eos(talk->tokenizer));
     }
@@ -83,10 +82,7 @@ enum status talk_open_engine(struct talk *talk, const struct options *options, u
 
 void talk_release(struct talk *talk)
 {
-    if (talk->engine != NULL) {
-        sequence_release(&talk->sequence);
-    }
-    engine_destroy(&talk->engine);
+    service_close(&talk->service);
     chat_prompt_destroy(&talk->prompt);
     tokenizer_destroy(&talk->tokenizer);
 }
@@ -113,36 +109,48 @@ enum status talk_encode_messages(struct talk *talk, json_t *messages, struct tok
     return status;
 }
 
-/* Where generated tokens go. */
+/* Where generated tokens go, and how the answer ended. */
 struct output {
     struct talk *talk;
     struct token_ids *ids;
     struct buf *answer;
     struct detok detok;
     struct buf piece;
+    uint64_t first_ns; /* when the first token came */
     uint32_t n;
+    bool over;
+    enum batch_end finish;
+    struct err err; /* of the answer, or of writing it */
 };
 
-static enum status write_piece(struct output *out, struct err *err)
+static bool write_piece(struct output *out)
 {
     if (out->answer != NULL) {
         buf_append(out->answer, buf_str(&out->piece), out->piece.len);
     }
     if (fwrite(buf_str(&out->piece), 1, out->piece.len, stdout) != out->piece.len ||
         fflush(stdout) != 0) {
-        return err_set(err, STATUS_IO, "standard output: %s", strerror(errno));
+        if (errno == EPIPE) { /* whoever read has seen enough: end as other filters do */
+            out->talk->service.caught_signal = SIGPIPE;
+        }
+        err_set(&out->err, STATUS_IO, "standard output: %s", strerror(errno));
+        return false;
     }
     buf_clear(&out->piece);
-    return STATUS_OK;
+    return true;
 }
 
-static enum status take_token(void *arg, int32_t token, struct err *err)
+static bool take_token(void *arg, int32_t token)
 {
     struct output *out = arg;
-    enum status status = token_ids_push(out->ids, token);
 
-    if (status != STATUS_OK) {
-        return err_set(err, status, "no memory for the answer's tokens");
+    out->first_ns = out->first_ns == 0 ? clock_ns() : out->first_ns;
+    if (generation_is_end(&out->talk->ends, token)) {
+        return false;
+    }
+    if (token_ids_push(out->ids, token) != STATUS_OK) {
+        err_set(&out->err, STATUS_NO_MEMORY, "no memory for the answer's tokens");
+        return false;
     }
     if (out->talk->options->ids) {
         buf_printf(&out->piece, "%s%d", out->n > 0 ? " " : "", token);
@@ -150,47 +158,105 @@ static enum status take_token(void *arg, int32_t token, struct err *err)
         detok_push(&out->detok, token, &out->piece);
     }
     out->n++;
-    return write_piece(out, err);
+    return write_piece(out);
+}
+
+static void take_end(void *arg, enum batch_end end, enum status status, const char *why)
+{
+    struct output *out = arg;
+
+    out->over = true;
+    out->finish = end;
+    if (end == BATCH_FAILED) {
+        err_set(&out->err, status, "%s", why);
+    }
+}
+
+static struct plan_params plan_params_of(const struct talk *talk)
+{
+    const struct sample_params *p = &talk->params;
+
+    return (struct plan_params){
+        .seed = talk->seed,
+        .temperature = p->temperature,
+        .top_k = p->top_k,
+        .top_p = p->top_p,
+        .min_p = p->min_p,
+        .repetition_penalty = p->repetition_penalty,
+        .presence_penalty = p->presence_penalty,
+        .frequency_penalty = p->frequency_penalty,
+    };
+}
+
+/* Turns the world until the answer is over. */
+static enum status drive(struct talk *talk, struct output *out, uint64_t id, struct err *err)
+{
+    enum { LOOK_MS = 50 }; /* how late stop may be noticed */
+
+    while (!out->over) {
+        uint64_t deadline =
+            talk->stop == NULL ? UINT64_MAX : clock_ns() + (uint64_t)LOOK_MS * 1000000;
+        enum status status = service_turn(&talk->service, deadline, err);
+
+        if (status != STATUS_OK && !out->over) {
+            batch_cancel(talk->service.batch, id);
+            return status;
+        }
+        if (talk->stop != NULL && *talk->stop && !out->over) {
+            batch_cancel(talk->service.batch, id);
+        }
+    }
+    if (out->err.status != STATUS_OK && err != NULL) {
+        *err = out->err;
+    }
+    return out->err.status;
 }
 
 enum status talk_answer(struct talk *talk, struct token_ids *ids, struct buf *answer,
-                        struct generate_result *ret_result, struct err *err)
+                        struct talk_result *ret_result, struct err *err)
 {
     struct output out = {.talk = talk, .ids = ids, .answer = answer};
-    struct token_ids prompt = {0}; /* ids grows while the prompt must stay in place */
-    enum status status = STATUS_OK;
+    const struct batch_request request = {
+        .params = plan_params_of(talk),
+        .prompt = ids->data,
+        .n_prompt = (uint32_t)ids->n,
+        .max_generated =
+            talk->options->max_tokens < 0 ? UINT32_MAX : (uint32_t)talk->options->max_tokens,
+        .token = take_token,
+        .end = take_end,
+        .arg = &out,
+    };
+    struct talk_result result = {.finish = BATCH_LENGTH};
+    uint64_t start = clock_ns();
+    uint32_t cached = 0;
+    uint64_t id;
+    enum status status = sample_params_check(&talk->params, talk->service.config.vocab, err);
 
-    for (size_t i = 0; i < ids->n && status == STATUS_OK; i++) {
-        status = token_ids_push(&prompt, ids->data[i]);
-    }
-    if (status != STATUS_OK) {
-        token_ids_release(&prompt);
-        return err_set(err, status, "no memory for the prompt's tokens");
+    if (status != STATUS_OK || request.max_generated == 0) {
+        *ret_result = result;
+        return status;
     }
     detok_init(&out.detok, talk->tokenizer, TOKENIZER_SKIP_SPECIAL);
-    status = generate(
-        &(struct generate_args){
-            .sequence = &talk->sequence,
-            .prompt = prompt.data,
-            .n_prompt = (uint32_t)prompt.n,
-            .params = &talk->params,
-            .ends = &talk->ends,
-            .seed = talk->seed,
-            .max_tokens = talk->options->max_tokens,
-            .chunk = (uint32_t)talk->options->chunk,
-            .token = take_token,
-            .arg = &out,
-            .stop = talk->stop,
-        },
-        ret_result, err);
+    status = batch_add(talk->service.batch, &request, &id, &cached, err);
+    if (status == STATUS_OK) {
+        status = drive(talk, &out, id, err);
+    }
     if (status == STATUS_OK) {
         if (!talk->options->ids) {
             detok_flush(&out.detok, &out.piece);
         }
-        status = write_piece(&out, err);
+        if (!write_piece(&out)) {
+            status = out.err.status;
+            *err = out.err;
+        }
     }
+    result.finish = out.finish;
+    result.n_prompt = request.n_prompt - cached;
+    result.n_generated = out.n;
+    result.prefill_ns = out.first_ns == 0 ? 0 : out.first_ns - start;
+    result.decode_ns = out.first_ns == 0 ? 0 : clock_ns() - out.first_ns;
+    *ret_result = result;
     buf_release(&out.piece);
-    token_ids_release(&prompt);
     return status;
 }
 
@@ -199,12 +265,12 @@ static double rate(uint32_t n, uint64_t ns)
     return ns > 0 ? n / ((double)ns * 1e-9) : 0;
 }
 
-void talk_print_statistics(const struct talk *talk, const struct generate_result *result)
+void talk_print_statistics(const struct talk *talk, const struct talk_result *result)
 {
     uint32_t decoded = result->n_generated > 0 ? result->n_generated - 1 : 0;
 
     log_info(
         "load %.2f s; prompt %u tokens, %.1f tokens/s; answer %u tokens, %.1f tokens/s; seed %llu",
-        talk->load_seconds, result->n_prompt, rate(result->n_prompt, result->prefill_ns),
+        talk->service.load_seconds, result->n_prompt, rate(result->n_prompt, result->prefill_ns),
         result->n_generated, rate(decoded, result->decode_ns), (unsigned long long)talk->seed);
 }

@@ -74,7 +74,9 @@ void options_help(struct buf *buf)
     buf_append_str(buf,
                    "\nlockstep COMMAND --help shows a command's options, lockstep --version the "
                    "version.\nMODEL is a GGUF file or a Hugging Face folder.\n"
-                   "Exit status: 0 done, 1 bad input or a failure, 2 wrong usage.\n");
+                   "Exit status: 0 done, 1 bad input, 2 wrong usage, 3 the world of ranks failed, "
+                   "128 + n ended\n"
+                   "by signal n.\n");
 }
 
 void options_help_command(struct buf *buf, enum command command)

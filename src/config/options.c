@@ -20,6 +20,8 @@ const struct command_info command_infos[COMMAND_COUNT] = {
 #define AT(name)    offsetof(struct options, name), offsetof(struct options, given.name)
 #define OPTION_FLAG(name, letter, flag, commands, help) \
     {OPTION_TYPE_FLAG, letter, flag, commands, NULL, help, AT(name), .one_of = NULL},
+#define OPTION_LIST(name, letter, flag, commands, value, help) \
+    {OPTION_TYPE_LIST, letter, flag, commands, value, help, AT(name), .one_of = NULL},
 #define OPTION_INT(name, letter, flag, commands, value, min, max, fallback, help) \
     {OPTION_TYPE_INT, letter, flag, commands, value, help, AT(name), .n = {min, max, fallback}},
 #define OPTION_REAL(name, letter, flag, commands, value, min, max, fallback, help) \
@@ -32,6 +34,7 @@ const struct option_info option_infos[] = {
 };
 const size_t n_option_infos = ARRAY_LEN(option_infos);
 #undef OPTION_FLAG
+#undef OPTION_LIST
 #undef OPTION_INT
 #undef OPTION_REAL
 #undef OPTION_TEXT
@@ -202,6 +205,17 @@ static enum status set_text(const struct option_info *info, const char *text, co
     return STATUS_OK;
 }
 
+static enum status add_item(const struct option_info *info, const char *text,
+                            struct option_list *list, struct err *err)
+{
+    if (list->n == OPTION_LIST_MAX) {
+        return err_set(err, STATUS_INVALID, "%s: given more than %d times", info->flag,
+                       OPTION_LIST_MAX);
+    }
+    list->items[list->n++] = text;
+    return STATUS_OK;
+}
+
 /* text is NULL for a flag. */
 static enum status set(struct options *options, const struct option_info *info, const char *text,
                        struct err *err)
@@ -221,6 +235,9 @@ static enum status set(struct options *options, const struct option_info *info, 
         break;
     case OPTION_TYPE_TEXT:
         status = set_text(info, text, member, err);
+        break;
+    case OPTION_TYPE_LIST:
+        status = add_item(info, text, member, err);
         break;
     }
     if (status == STATUS_OK) {
@@ -247,6 +264,9 @@ static void set_fallbacks(struct options *options)
             break;
         case OPTION_TYPE_TEXT:
             *(const char **)member = info->text;
+            break;
+        case OPTION_TYPE_LIST:
+            *(struct option_list *)member = (struct option_list){0};
             break;
         }
     }
@@ -303,6 +323,7 @@ enum status options_parse(enum command command, int n, char *const *args,
         } else if (n_positional >= info->max_positional) {
             return err_set(err, STATUS_INVALID, "unexpected argument %s", args[i]);
         } else {
+            options.topic = options.path;
             options.path = args[i];
             n_positional++;
         }

@@ -15,7 +15,16 @@ enum command {
     COMMAND_COUNT
 };
 
+enum { OPTION_LIST_MAX = 16 };
+
+/* The values of an option that may be given several times. */
+struct option_list {
+    const char *items[OPTION_LIST_MAX];
+    uint32_t n;
+};
+
 #define OPTION_FLAG(name, letter, flag, commands, help)                            bool name;
+#define OPTION_LIST(name, letter, flag, commands, value, help)                     bool name;
 #define OPTION_INT(name, letter, flag, commands, value, min, max, fallback, help)  bool name;
 #define OPTION_REAL(name, letter, flag, commands, value, min, max, fallback, help) bool name;
 #define OPTION_TEXT(name, letter, flag, commands, value, choices, fallback, help)  bool name;
@@ -24,22 +33,26 @@ struct options_given {
 #include "config/options.def"
 };
 #undef OPTION_FLAG
+#undef OPTION_LIST
 #undef OPTION_INT
 #undef OPTION_REAL
 #undef OPTION_TEXT
 
 #define OPTION_FLAG(name, letter, flag, commands, help)                            bool name;
+#define OPTION_LIST(name, letter, flag, commands, value, help)                     struct option_list name;
 #define OPTION_INT(name, letter, flag, commands, value, min, max, fallback, help)  int64_t name;
 #define OPTION_REAL(name, letter, flag, commands, value, min, max, fallback, help) double name;
 #define OPTION_TEXT(name, letter, flag, commands, value, choices, fallback, help)  const char *name;
 /* One member for each option: what the user gave, or the fallback of options.def. */
 struct options {
     enum command command;
-    const char *path; /* the positional argument, NULL if there is none */
+    const char *path;  /* the last positional argument, NULL if there is none */
+    const char *topic; /* the one before it; NULL */
     struct options_given given;
 #include "config/options.def"
 };
 #undef OPTION_FLAG
+#undef OPTION_LIST
 #undef OPTION_INT
 #undef OPTION_REAL
 #undef OPTION_TEXT

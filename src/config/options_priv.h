@@ -4,7 +4,13 @@
 
 #include "config/options.h"
 
-enum option_type { OPTION_TYPE_FLAG, OPTION_TYPE_INT, OPTION_TYPE_REAL, OPTION_TYPE_TEXT };
+enum option_type {
+    OPTION_TYPE_FLAG,
+    OPTION_TYPE_INT,
+    OPTION_TYPE_REAL,
+    OPTION_TYPE_TEXT,
+    OPTION_TYPE_LIST,
+};
 
 struct option_info {
     enum option_type type;

@@ -10,7 +10,8 @@ import pytest
 
 pytestmark = pytest.mark.san
 
-COMMANDS = ["run", "chat", "logits", "inspect", "tokenize", "detokenize", "render", "bench", "doctor"]
+COMMANDS = ["run", "chat", "logits", "inspect", "tokenize", "detokenize", "render", "bench",
+            "smoke", "fault", "doctor"]
 
 
 def one_line_error(process, status, text):
@@ -43,7 +44,11 @@ def test_the_documented_flags_exist(run):
     """The flags that people's own checks call."""
     wanted = {
         "run": "-p -n --temp --top-k --top-p --seed --threads --chunk --tp --ids --raw --prompt-ids",
+        "chat": "--tp --fault --restart-budget --hang-ms --reprefill --allow-faults --devices",
         "logits": "--prompt-ids --chunk --threads --tp --cpu-mask --act --out",
+        "smoke": "--tp --devices --hang-ms --fault",
+        "fault": "--kill --stop --hang-in-collective --drop-frame --corrupt-frame --slow --oom --rank"
+                 " --at-step --at-layer --pid --socket",
         "inspect": "--json --tp",
         "tokenize": "--no-special --jsonl",
         "detokenize": "--jsonl",
@@ -82,9 +87,17 @@ def test_usage_errors(run):
     one_line_error(run("run", "m", "-q", "-v"), 2, "run: --quiet and --verbose exclude each other")
 
 
-@pytest.mark.parametrize("command", ["run", "chat", "logits", "bench"])
-def test_more_than_one_rank_is_refused(run, command):
-    one_line_error(run(command, "m", "--tp", "2"), 2, f"{command}: --tp 2: ")
+@pytest.mark.parametrize("command", ["run", "chat", "logits", "bench", "smoke"])
+def test_options_of_the_world(run, command):
+    """What is wrong with them is said before anything is opened or started."""
+    model = [] if command == "smoke" else ["m"]
+    one_line_error(run(command, *model, "--tp", "17"), 2, f"{command}: --tp: 17 is not between 1 and 16")
+    one_line_error(run(command, *model, "--hang-ms", "1"), 2, f"{command}: --hang-ms: 1 is not between")
+
+
+def test_ranks_are_not_for_people(run):
+    for words in [(), ("--rank", "0"), ("--rank", "x", "--epoch", "1", "--leader", "1")]:
+        one_line_error(run("rank", *words), 2, "rank: ranks are started by the other commands")
 
 
 def test_control_characters_are_escaped(run):

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The benchmarks of `lockstep bench` that are not about a model's speed. Each returns the exit
+ * status. */
+#pragma once
+
+#include "config/options.h"
+
+/* How long a world takes to go on after kill -9 of a rank. */
+int bench_recovery(const struct options *options);
+
+/* The collectives alone, beside Open MPI's where it is installed. */
+int bench_comm(const struct options *options);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A model on a world of ranks, as the commands use it: opened from the options, ready, driven turn
+ * by turn, closed. The leader (this process) reads only what describes the model; weights are read
+ * by the ranks. One thread, the first of the process.
+ */
+#pragma once
+
+#include "cmd/progress.h"
+#include "config/options.h"
+#include "engine/generation.h"
+#include "model/model.h"
+#include "world/batch.h"
+#include "world/control.h"
+
+/* What the command adds to the options. */
+struct service_want {
+    uint32_t max_context; /* 0: the model's own limit */
+    uint32_t n_slots;     /* requests at once */
+    bool logits; /* steps that hand out logits: the command issues them, there is no batch */
+    struct supervisor_handlers on; /* with logits: who gets what the supervisor says */
+};
+
+struct service {
+    const struct options *options;
+    struct model_config config;
+    struct generation_defaults generation; /* zero for a --shape */
+    struct supervisor *supervisor;
+    struct batch *batch;     /* NULL with logits */
+    struct control *control; /* NULL unless --allow-faults */
+    struct progress progress;
+    uint32_t n_ranks;
+    uint32_t max_context;
+    uint32_t max_chunk;
+    double load_seconds;
+    int signal_fd;     /* -1: none */
+    int caught_signal; /* that asks to leave; 0: none */
+};
+
+/* Checks the model, starts the ranks and waits until they are ready. STATUS_CANCELLED: a signal
+ * came (service->caught_signal). Errors of the world, which cmd_fail tells apart, are STATUS_LINK.
+ * service_close in any case. */
+NODISCARD enum status service_open(struct service *service, const struct options *options,
+                                   const struct service_want *want, struct err *err);
+
+/* Ends the ranks, politely if they are well. Accepts a zeroed service. */
+void service_close(struct service *service);
+
+/* One turn of the world: until something has happened, at most until deadline_ns. STATUS_CANCELLED
+ * once a signal has come, STATUS_LINK once the world has failed. */
+NODISCARD enum status service_turn(struct service *service, uint64_t deadline_ns, struct err *err);
+
+/* The columns of logits that a rank has. */
+NODISCARD enum status service_columns(const struct service *service, uint32_t rank,
+                                      uint32_t *ret_begin, uint32_t *ret_end, struct err *err);
+
+/* The exit status of a command that ends with status and err: prints the error, if it is one. */
+int service_exit(const struct service *service, enum status status, const struct err *err);
