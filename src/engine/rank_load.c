@@ -195,9 +195,9 @@ static enum status open_engine(struct rank *rank, const struct message *message,
                                const struct load_options *o, struct err *err)
 {
     const struct engine_memory memory = {
-        .weights_fd = message->fds[0],
-        .host_fd = message->fds[1],
-        .kv_fd = message->fds[2],
+        .weights_fd = rank->memory_fds[0],
+        .host_fd = rank->memory_fds[1],
+        .kv_fd = rank->memory_fds[2],
         .keep_weights = o->keep_weights,
         .keep_host = o->keep_weights,
         .keep_kv = o->keep_kv,
@@ -293,6 +293,10 @@ enum status rank_load(struct rank *rank, struct message *message, struct err *er
     if (status == STATUS_OK && message->n_fds != (options.logits ? 4 : 3)) {
         status = err_set(err, STATUS_BUG, "load: %u descriptors", message->n_fds);
     }
+    for (uint32_t i = 0; i < message->n_fds; i++) {
+        rank->memory_fds[rank->n_memory_fds++] = message->fds[i];
+        message->fds[i] = -1;
+    }
     if (status == STATUS_OK) {
         status = open_engine(rank, message, &options, err);
     }
@@ -300,7 +304,7 @@ enum status rank_load(struct rank *rank, struct message *message, struct err *er
         status = make_slots(rank, &options, err);
     }
     if (status == STATUS_OK && options.logits) {
-        status = map_logits(rank, message->fds[3], err);
+        status = map_logits(rank, rank->memory_fds[3], err);
     }
     return status == STATUS_OK ? engine_memory_finish(rank->engine, err) : status;
 }
@@ -326,4 +330,7 @@ void rank_unload(struct rank *rank)
     rank->logits = NULL;
     draw_destroy(&rank->draw);
     engine_destroy(&rank->engine);
+    while (rank->n_memory_fds > 0) {
+        close(rank->memory_fds[--rank->n_memory_fds]);
+    }
 }

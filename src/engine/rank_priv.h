@@ -34,6 +34,9 @@ struct rank {
     struct comm *comm;            /* over the region */
     struct watched_comm *watched; /* around it: progress and faults */
 
+    int memory_fds[CHANNEL_MAX_FDS]; /* [n_memory_fds] that came with load: the engine's, till
+                                        unload */
+    uint32_t n_memory_fds;
     struct engine *engine;
     struct draw *draw;
     struct rank_slot *slots; /* [limits.n_slots] */

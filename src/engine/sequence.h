@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One sequence on one engine: its tokens so far in the KV cache, and the steps that extend it. A
+ * One sequence on one engine without a world, as tests use it: its tokens so far in the KV cache,
+ * and the steps that extend it. A request on a world is world/batch.h. A
  * prompt is computed in chunks; the result does not depend on their size. Owned by the engine's
  * thread; the engine outlives it.
  */
