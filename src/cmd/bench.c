@@ -71,6 +71,14 @@ static uint64_t sum_of_ranks(struct bench *b, const char *field)
     return sum;
 }
 
+/* Packed, over all ranks; the embedding, which they share, once. */
+static uint64_t weight_bytes(struct bench *b)
+{
+    uint64_t shared = message_uint(loaded(b, 0), "host_bytes", 0);
+
+    return sum_of_ranks(b, "weight_bytes") - (b->service.n_ranks - 1) * shared;
+}
+
 /* One prompt and its answer, greedily. A new first token each time: nothing is cached. */
 static enum status answer(struct bench *b, uint32_t rep, struct err *err)
 {
@@ -180,13 +188,13 @@ static void print_json(struct bench *b, const struct stats s[FIGURE_COUNT])
     json_object_set_new(decode, "weight_bytes_per_token", json_real(bytes));
     json_object_set_new(decode, "weight_bytes_per_s", json_real(s[DECODE].median * bytes));
     all = json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:s, s:I, s:f, s:f, s:f, s:I, s:o, s:o}", "model", b->model_name,
-        "cpu", b->host.cpu, "isa", message_text(loaded(b, 0), "level", "?"), "threads",
-        (int)b->n_threads, "ranks", (int)b->service.n_ranks, "arithmetic_class",
+        "{s:s, s:s, s:s, s:i, s:i, s:s, s:I, s:f, s:f, s:f, s:I, s:I, s:o, s:o}", "model",
+        b->model_name, "cpu", b->host.cpu, "isa", message_text(loaded(b, 0), "level", "?"),
+        "threads", (int)b->n_threads, "ranks", (int)b->service.n_ranks, "arithmetic_class",
         message_text(loaded(b, 0), "arithmetic", "?"), "reps", (json_int_t)b->options->reps,
         "read_bytes_per_s", s[READ_BYTES].median, "fma_flops_per_s", s[PEAK_FLOPS].median, "load_s",
-        b->service.load_seconds, "weight_bytes", (json_int_t)sum_of_ranks(b, "weight_bytes"),
-        "prefill", prefill, "decode", decode);
+        b->service.load_seconds, "weight_bytes", (json_int_t)weight_bytes(b), "read_bytes",
+        (json_int_t)sum_of_ranks(b, "read_bytes"), "prefill", prefill, "decode", decode);
     ENSURE(all != NULL);
     json_write(&text, all, &(struct json_style){.indent = 2, .item_sep = ",", .key_sep = ": "});
     printf("%s\n", buf_str(&text));

@@ -123,8 +123,9 @@ static enum status on_load(struct rank *rank, struct message *message, struct er
     }
     return rank_answer_json(
         rank, MESSAGE_LOAD_OK,
-        json_pack("{s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I}", "weight_bytes",
-                  (json_int_t)model_weight_bytes(engine_model(rank->engine)), "kv_pages",
+        json_pack("{s:I, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I}", "weight_bytes",
+                  (json_int_t)model_weight_bytes(engine_model(rank->engine)), "host_bytes",
+                  (json_int_t)model_host_bytes(engine_model(rank->engine)), "kv_pages",
                   (json_int_t)rank->limits.n_pages, "kv_page_bytes",
                   (json_int_t)(engine_kv_bytes(rank->engine) / rank->limits.n_pages), "arithmetic",
                   engine_arith_class(rank->engine), "level", engine_level(rank->engine), "threads",

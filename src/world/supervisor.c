@@ -263,6 +263,7 @@ static bool look_around(struct supervisor *s, uint64_t now)
     any |= feed_all(s);
     if (now - s->looked_ns >= (uint64_t)s->config.hang_ms * 1000000 / LOOKS_PER_HANG) {
         any |= watch_progress(s, now);
+        any |= talk_watch_silent(s, now - s->looked_ns);
         watch_injected(s); /* a rank that lives on writes over its records in the end */
         s->looked_ns = now;
     }
