@@ -35,6 +35,8 @@ static enum status device_create(const struct ops_config *config, struct ops_dev
         }
     }
     d = xalloc(sizeof(*d));
+    d->tick = config->tick;
+    d->tick_arg = config->tick_arg;
     d->n_threads = config->n_threads > 0 ? config->n_threads : cpu_cores_usable();
     d->level = cpu_kernels_init(&d->kernels, most);
     d->scratch = xcalloc(d->n_threads, sizeof(*d->scratch));

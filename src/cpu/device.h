@@ -16,7 +16,17 @@ struct ops_device {
     float *rounded;  /* x rounded to bf16 for a product */
     size_t rounded_bytes;
     struct float_env caller_fenv;
+    void (*tick)(void *arg); /* as in struct ops_config */
+    void *tick_arg;
 };
+
+/* A sign of life, from inside a share: only the calling thread's, which is number 0, counts. */
+static inline void device_tick(const struct ops_device *device, uint32_t thread)
+{
+    if (thread == 0 && device->tick != NULL) {
+        device->tick(device->tick_arg);
+    }
+}
 
 /* Work below this many elements is done on the calling thread: a fork and join costs about 1 us. */
 enum { CPU_INLINE_ELEMENTS = 16 * 1024 };

@@ -334,6 +334,7 @@ static void attention_share(void *arg, uint32_t thread, uint32_t n_threads)
         if (tile.n_heads > 0) {
             prepare_tile(job, &tile, scratch);
             compute_tile(job, &tile, scratch + CPU_SCRATCH_BYTES / 2 / sizeof(float));
+            device_tick(job->device, thread);
         }
     }
 }

@@ -5,7 +5,10 @@
  */
 #include "cpu/device.h"
 
-enum { PANEL_UNIT = 8 }; /* panels a product kernel likes to read side by side */
+enum {
+    PANEL_UNIT = 8,          /* panels a product kernel likes to read side by side */
+    TICK_PRODUCTS = 1 << 29, /* multiply-adds between two signs of life: some milliseconds */
+};
 
 struct linear_job {
     struct ops_device *device;
@@ -43,6 +46,31 @@ static void add_bias(const struct ops_linear *args, const struct ops_linear_out 
     }
 }
 
+/* Panels [from, to) of one matrix, with a sign of life now and then. */
+static void product_panels(struct linear_job *job, const struct ops_linear_out *out, uint32_t from,
+                           uint32_t to, uint32_t thread)
+{
+    const struct ops_linear *args = job->args;
+    uint64_t panel = (uint64_t)args->n * job->cols * PACKED_LANES;
+    uint32_t step = (uint32_t)MAX(TICK_PRODUCTS / panel / PANEL_UNIT * PANEL_UNIT, PANEL_UNIT);
+
+    for (uint32_t at = from; at < to; at += step) {
+        job->device->kernels.matmul[out->w->dtype](&(struct cpu_matmul){
+            .w = out->w,
+            .x = job->x,
+            .x_stride = job->x_stride,
+            .y = out->y,
+            .y_stride = out->y_stride,
+            .root_stride = out->root_stride,
+            .m = args->n,
+            .panel_begin = at,
+            .panel_end = MIN(at + step, to),
+            .scratch = job->device->scratch[thread],
+        });
+        device_tick(job->device, thread);
+    }
+}
+
 static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
 {
     struct linear_job *job = arg;
@@ -59,18 +87,7 @@ static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
         uint32_t to = end > first ? MIN(end - first, out->w->n_panels) : 0;
 
         if (from < to) {
-            job->device->kernels.matmul[out->w->dtype](&(struct cpu_matmul){
-                .w = out->w,
-                .x = job->x,
-                .x_stride = job->x_stride,
-                .y = out->y,
-                .y_stride = out->y_stride,
-                .root_stride = out->root_stride,
-                .m = args->n,
-                .panel_begin = from,
-                .panel_end = to,
-                .scratch = job->device->scratch[thread],
-            });
+            product_panels(job, out, from, to, thread);
             if (out->bias != NULL) {
                 add_bias(args, out, from * PACKED_LANES, MIN(to * PACKED_LANES, out->w->rows));
             }

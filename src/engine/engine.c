@@ -37,7 +37,12 @@ static enum status create_device(struct engine *engine, const struct engine_opti
     }
     engine->comm = options->comm == NULL ? engine->own_comm : options->comm;
     return engine->ops->create(
-        &(struct ops_config){.n_threads = options->n_threads, .level = options->level},
+        &(struct ops_config){
+            .n_threads = options->n_threads,
+            .level = options->level,
+            .tick = options->tick,
+            .tick_arg = options->tick_arg,
+        },
         &engine->device, err);
 }
 

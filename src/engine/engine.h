@@ -38,6 +38,8 @@ struct engine_options {
     const struct ops *ops;
     struct comm *comm; /* this rank's place in a world, borrowed; NULL: a world of one */
     const struct engine_memory *memory; /* NULL: the device's own */
+    void (*tick)(void *arg);            /* see struct ops_config */
+    void *tick_arg;
     model_progress_fn *progress;
     void *progress_arg;
 };

@@ -191,6 +191,14 @@ static void say_progress(void *arg, uint64_t bytes, uint64_t total)
     json_decref(body);
 }
 
+/* From inside a long operator. */
+static void show_life(void *arg)
+{
+    struct rank *rank = arg;
+
+    watched_comm_tick(rank->watched);
+}
+
 static enum status open_engine(struct rank *rank, const struct message *message,
                                const struct load_options *o, struct err *err)
 {
@@ -215,6 +223,8 @@ static enum status open_engine(struct rank *rank, const struct message *message,
         .ops = rank->args->ops,
         .comm = &rank->watched->comm,
         .memory = &memory,
+        .tick = show_life,
+        .tick_arg = rank,
         .progress = say_progress,
         .progress_arg = rank,
     };

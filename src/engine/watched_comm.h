@@ -37,5 +37,8 @@ void watched_comm_destroy(struct watched_comm **watched);
 /* A step begins: before its first layer and collective. */
 void watched_comm_step(struct watched_comm *watched, uint64_t step);
 
+/* The rank computes: its progress word moves. */
+void watched_comm_tick(struct watched_comm *watched);
+
 /* A layer of the step begins; carries out the faults that wait for it. */
 void watched_comm_layer(struct watched_comm *watched, uint32_t layer);

@@ -33,6 +33,10 @@ struct ops_device;
 struct ops_config {
     uint32_t n_threads; /* 0: one for each core this process may use */
     const char *level;  /* highest instruction set allowed ("ref", "avx2", "avx512"), NULL: best */
+    /* NULL, or called now and then while a long operator computes, on the thread that called it: a
+     * sign of life. Must be short. */
+    void (*tick)(void *arg);
+    void *tick_arg;
 };
 
 /* One sequence's rows in a step: rows [row, row + n) are its positions [pos, pos + n). pages[p] is
