@@ -183,15 +183,15 @@ enum status message_error_read(const json_t *body, enum error_kind *ret_kind, st
 {
     uint64_t kind = message_uint(body, "kind", ERROR_BUG);
     const json_t *number = json_object_get(body, "status");
+    json_int_t value = json_integer_value(number); /* 0 where it is none */
     enum status status = error_kind_status((uint32_t)kind);
 
     if (kind < ERROR_USER || kind > ERROR_BUG) {
         kind = ERROR_BUG;
     }
     /* the peer's own status, where it is one and of that kind */
-    if (json_is_integer(number) && llabs(json_integer_value(number)) <= INT32_MAX &&
-        kind != ERROR_BUG) {
-        enum status exact = (enum status)json_integer_value(number);
+    if (json_is_integer(number) && value >= -INT32_MAX && value <= INT32_MAX && kind != ERROR_BUG) {
+        enum status exact = (enum status)value;
 
         status = error_kind_of(exact) == kind ? exact : status;
     }

@@ -83,7 +83,7 @@ static void test_round_trip(void **state)
             n++;
         }
     }
-    assert_int_equal(n, 7 * 16);
+    assert_int_equal(n, FAULT_KINDS * 16);
 }
 
 static void test_phases(void **state)
@@ -123,7 +123,7 @@ static void test_refused(void **state)
         {"", "no kind of fault is called \"\""},
         {"crash:rank=1",
          "no kind of fault is called \"crash\"; there are kill stop hang-in-collective "
-         "drop-frame corrupt-frame slow oom"},
+         "drop-frame corrupt-frame slow device-error oom"},
         {"kil:rank=1", "no kind of fault is called \"kil\""},
         {"Kill:rank=1", "no kind of fault is called \"Kill\""},
         {"kill", "rank is missing"},
