@@ -134,11 +134,7 @@ void json_write_str(struct buf *buf, const char *text, size_t size, bool ascii)
         if (code < ARRAY_LEN(short_escapes) && short_escapes[code] != NULL) {
             buf_append_str(buf, short_escapes[code]);
         } else if (code < 0x20 || (ascii && code >= 0x7f)) {
-            if (code == 0x7f) {
-                buf_append_char(buf, 0x7f);
-            } else {
-                write_code_escaped(buf, code);
-            }
+            write_code_escaped(buf, code);
         } else {
             buf_append_code(buf, code);
         }

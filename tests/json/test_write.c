@@ -147,7 +147,7 @@ static void test_strings(void **state)
     check_str("", 0, false, "\"\"");
     check_str("a\"\\\b\f\n\r\t/", 9, false, "\"a\\\"\\\\\\b\\f\\n\\r\\t/\"");
     check_str("\0\x01\x1f\x7f", 4, false, "\"\\u0000\\u0001\\u001f\x7f\"");
-    check_str("\0\x01\x1f\x7f", 4, true, "\"\\u0000\\u0001\\u001f\x7f\"");
+    check_str("\0\x01\x1f\x7f", 4, true, "\"\\u0000\\u0001\\u001f\\u007f\"");
     check_str("\xc3\xa9\xf0\x9f\x98\x80", 6, false, "\"\xc3\xa9\xf0\x9f\x98\x80\"");
     check_str("\xc3\xa9\xf0\x9f\x98\x80", 6, true, "\"\\u00e9\\ud83d\\ude00\"");
     check_str("a\xff\xc3", 3, false, "\"a\xef\xbf\xbd\xef\xbf\xbd\"");
