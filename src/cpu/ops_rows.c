@@ -12,16 +12,54 @@ static void run_rows(struct ops_device *device, pool_fn *fn, void *job, size_t n
     }
 }
 
+struct embed_job {
+    const struct packed *w;
+    const int32_t *tokens;
+    uint32_t n;
+    float *out;
+    size_t out_stride;
+};
+
+/* One row of w. It lies spread over its panel: a pair of BF16 in each line, for example. */
+static void embed_row(const struct packed *w, uint32_t row, float *out)
+{
+    const uint8_t *pair =
+        w->codes + row / PACKED_LANES * w->panel_code_bytes + row % PACKED_LANES * sizeof(uint32_t);
+
+    if (w->dtype != DTYPE_BF16) {
+        for (uint32_t k = 0; k < w->cols; k++) {
+            out[k] = packed_value(w, row, k);
+        }
+        return;
+    }
+    for (uint32_t k = 0; k < w->cols; k++) {
+        uint16_t half;
+
+        memcpy(&half, pair + k % 2 * sizeof(half), sizeof(half));
+        out[k] = f32_from_bf16(half);
+        pair += k % 2 * PACKED_LANES * sizeof(uint32_t);
+    }
+}
+
+static void embed_share(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    struct embed_job *job = arg;
+    uint32_t begin;
+    uint32_t end;
+
+    pool_share(job->n, 1, thread, n_threads, &begin, &end);
+    for (uint32_t i = begin; i < end; i++) {
+        ENSURE_OP((uint32_t)job->tokens[i], <, job->w->rows);
+        embed_row(job->w, (uint32_t)job->tokens[i], job->out + i * job->out_stride);
+    }
+}
+
 void cpu_op_embed(struct ops_device *device, const struct packed *w, const int32_t *tokens,
                   uint32_t n, float *out, size_t out_stride)
 {
-    (void)device;
-    for (uint32_t i = 0; i < n; i++) {
-        ENSURE_OP((uint32_t)tokens[i], <, w->rows);
-        for (uint32_t k = 0; k < w->cols; k++) {
-            out[i * out_stride + k] = packed_value(w, (uint32_t)tokens[i], k);
-        }
-    }
+    struct embed_job job = {w, tokens, n, out, out_stride};
+
+    run_rows(device, embed_share, &job, (size_t)n * w->cols);
 }
 
 struct rmsnorm_job {

@@ -9,8 +9,10 @@
  *                                zero columns for the others give (they turn -0 into +0, as the
  *                                end of a shorter step does)
  *
- * The second product is done for runs of queries with the same `valid`: all of them but in the
- * block on the diagonal.
+ * Queries with different `valid`, in the block on the diagonal, do the second product together too,
+ * up to the greatest: their p is zero beyond their own. That may turn the sign of a zero e or o,
+ * which no running sum shows (it begins with +0), as long as every value is finite; where one is
+ * not, each run of queries with the same `valid` is done by itself.
  */
 #pragma once
 
@@ -126,6 +128,49 @@ static void attn_softmax(const struct cpu_attn_block *args, uint32_t query, floa
     args->l[query] = rows_lanes_sum(sums);
 }
 
+/* Whether no value of the block is infinite or not a number: only those times zero are not zero. */
+static bool attn_finite(const struct packed *values, bool bf16)
+{
+    const uint8_t *codes = values->codes;
+    const uint8_t *end = codes + values->n_panels * values->panel_code_bytes;
+    vecf even_sum = vec_zero();
+    vecf odd_sum = vec_zero();
+    float lanes[VEC_LANES];
+    bool finite = true;
+
+    while (codes < end) {
+        vecf even;
+        vecf odd;
+
+        if (bf16) {
+            weights_bf16_pair(codes, &even, &odd);
+            codes += VEC_LANES * sizeof(float);
+        } else {
+            even = vec_as_float(vec_load_words(codes));
+            odd = vec_as_float(vec_load_words(codes + VEC_LANES * sizeof(float)));
+            codes += 2 * VEC_LANES * sizeof(float);
+        }
+        even_sum = vec_fma(even, vec_zero(), even_sum);
+        odd_sum = vec_fma(odd, vec_zero(), odd_sum);
+    }
+    vec_store(lanes, vec_add(even_sum, odd_sum));
+    for (uint32_t i = 0; i < VEC_LANES; i++) {
+        finite &= lanes[i] == 0.0f;
+    }
+    return finite;
+}
+
+/* Queries from the first on that have the same number of valid keys. */
+static uint32_t attn_run(const uint32_t *valid, uint32_t n)
+{
+    uint32_t run = 1;
+
+    while (run < n && valid[run] == valid[0]) {
+        run++;
+    }
+    return run;
+}
+
 static void attn_values(const struct attn *attn)
 {
     const struct cpu_attn_block *args = attn->args;
@@ -137,11 +182,14 @@ static void attn_values(const struct attn *attn)
     for (uint32_t i = 0; i < attn->n; i += run) {
         const uint32_t *valid = args->valid + attn->first + i;
 
-        run = 1;
-        while (i + run < attn->n && valid[run] == valid[0]) {
-            run++;
-        }
+        run = attn_run(valid, attn->n - i);
         values.cols = valid[0];
+        if (i == 0 && run < attn->n && attn_finite(&values, args->bf16)) {
+            run = attn->n;
+            for (uint32_t j = 0; j < run; j++) {
+                values.cols = MAX(values.cols, valid[j]);
+            }
+        }
         attn_product(attn, &values, values.n_panels, run,
                      &(struct cpu_matmul){
                          .x = attn->p + i * ATTN_KEYS,
