@@ -30,8 +30,9 @@ struct cpu_matmul {
     float *scratch; /* this thread's, CPU_SCRATCH_BYTES, 64-byte aligned */
 };
 
-/* Enough for every kernel: unpacked panels, packed x, stacks of partial sums. */
-enum { CPU_SCRATCH_BYTES = 4 << 20 };
+/* Enough for every kernel: unpacked panels, packed x, stacks of partial sums. Of x as wide as no
+ * model is, 2^20, one tile; what is not touched takes no memory. */
+enum { CPU_SCRATCH_BYTES = 40 << 20 };
 
 /* One KV block (page) against some queries of one KV head. Layouts inside a page, for one layer and
  * KV head, are those of struct packed: K is a matrix of 64 rows (keys) by head_dim columns, V one

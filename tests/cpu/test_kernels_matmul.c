@@ -121,6 +121,33 @@ static void test_leaves(void **state)
     check_dtypes(*state, shapes, ARRAY_LEN(shapes), seed);
 }
 
+/* Rows of x in several blocks, down to one tile in each, and the widest that a model may be. */
+static void test_wide(void **state)
+{
+    static const struct {
+        uint32_t rows;
+        uint32_t cols;
+        uint32_t m;
+    } shapes[] = {{33, 40000, 60}, {17, (1 << 18) + 32, 15}, {2, 1 << 20, 5}};
+    struct kernel_fixture *fixture = *state;
+
+    kernel_seed(fixture, 5);
+    for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
+        uint32_t cols = shapes[i].cols;
+        uint32_t m = shapes[i].m;
+        size_t x_stride = cols + 32;
+        float *x = kernel_floats(&fixture->random, m * x_stride, KIND_NORMAL, 0);
+        struct packed w;
+
+        kernel_packed_init(&w, DTYPE_BF16, shapes[i].rows, cols);
+        kernel_fill_packed(&fixture->random, &w, KIND_NORMAL);
+        kernel_plan_init(&fixture->random, &w.leaves, cols, 32, 16, 0, 16);
+        check(fixture, &w, m, x, x_stride);
+        kernel_packed_release(&w);
+        free(x);
+    }
+}
+
 /* The data must reach the corners they are made for: flushed sums of both signs, NaNs, infinities.
  */
 static void test_data_is_awkward(void **state)
@@ -167,6 +194,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_data_is_awkward, kernel_setup, kernel_teardown),
         cmocka_unit_test_setup_teardown(test_sizes, kernel_setup, kernel_teardown),
         cmocka_unit_test_setup_teardown(test_leaves, kernel_setup, kernel_teardown),
+        cmocka_unit_test_setup_teardown(test_wide, kernel_setup, kernel_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * for blocks of rows of x            as many as lie in half of the second-level cache
+ * for blocks of rows of x            as many as lie in half of the second-level cache; packed
  *   for groups of panels             two, or one
  *     for leaves                     running sums [row][output] on a stack, merged as the plan says
  *       for blocks of columns        unpacked once, into the first-level cache
@@ -12,6 +12,9 @@ enum {
     BLOCK_COLS = 256,            /* two panels of f32 weights: 32 KiB */
     BLOCK_X_BYTES = 1280 * 1024, /* of x, which every group of panels reads again */
     BLOCK_ROWS_MAX = 512,
+    FEW_TILES = 4,
+    FEW_TILES_COLS = 1 << 18,
+    PACK_MORE = 16, /* columns of room after the packed ones; a whole number of cache lines */
 };
 
 struct block {
@@ -20,12 +23,26 @@ struct block {
     gemm_unpack_fn *unpack;
     uint32_t row; /* rows [row, row + n_rows) of x */
     uint32_t n_rows;
+    uint32_t n_tiles;
     uint32_t panel; /* panels [panel, panel + n_panels) */
     uint32_t n_panels;
+    float *x;       /* packed, [n_tiles][cols][stride] */
     float *weights; /* BLOCK_COLS * n_panels * 16 */
     float *sums;    /* the stack */
     size_t level;   /* floats from one level to the next */
 };
+
+/* The block's rows are cut into tiles whose heights differ by one at most: where tile t begins. */
+static uint32_t tile_begin(const struct block *block, uint32_t t)
+{
+    return (uint32_t)((uint64_t)t * block->n_rows / block->n_tiles);
+}
+
+/* Column k of tile t, packed. */
+static float *tile_x(const struct block *block, uint32_t t, uint32_t k)
+{
+    return block->x + ((size_t)t * block->args->w->cols + k) * block->isa->stride;
+}
 
 /* Memory to have in the second-level cache soon, a few lines at a time. */
 struct fetch {
@@ -83,23 +100,21 @@ static void fetch_outputs(const struct block *block, uint32_t row, uint32_t end)
     }
 }
 
-/* The rows of the block in tiles whose heights differ by one at most. Meanwhile the next columns'
+/* The rows of the block in tiles. Meanwhile the next columns'
  * codes are fetched, and with the last columns the lines of y. */
 static void tiles(const struct block *block, uint32_t k, uint32_t n, bool add, float *sums)
 {
     const struct cpu_matmul *args = block->args;
-    uint32_t n_tiles = (uint32_t)div_up(block->n_rows, block->isa->rows);
-    uint32_t height = block->n_rows / n_tiles;
-    uint32_t n_taller = block->n_rows % n_tiles;
     uint32_t outputs = block->n_panels * PACKED_LANES;
     struct fetch fetches[FETCHES];
     uint32_t n_lines;
-    uint32_t row = 0;
 
     fetch_init(block, k + n, fetches);
-    n_lines = (uint32_t)div_up((size_t)(fetches[0].end - fetches[0].at) / CACHE_LINE, n_tiles);
-    for (uint32_t t = 0; t < n_tiles; t++) {
-        uint32_t end = row + height + (t < n_taller ? 1 : 0);
+    n_lines =
+        (uint32_t)div_up((size_t)(fetches[0].end - fetches[0].at) / CACHE_LINE, block->n_tiles);
+    for (uint32_t t = 0; t < block->n_tiles; t++) {
+        uint32_t row = tile_begin(block, t);
+        uint32_t end = tile_begin(block, t + 1);
 
         fetch_some(fetches, n_lines);
         if (k + n == args->w->cols) {
@@ -107,13 +122,11 @@ static void tiles(const struct block *block, uint32_t k, uint32_t n, bool add, f
         }
         block->isa->tile[block->n_panels][end - row](&(struct gemm_tile){
             .w = block->weights,
-            .x = args->x + (block->row + row) * args->x_stride + k,
-            .x_stride = args->x_stride,
+            .x = tile_x(block, t, k),
             .sums = sums + (size_t)row * outputs,
             .n = n,
             .add = add,
         });
-        row = end;
     }
 }
 
@@ -172,17 +185,39 @@ static void panels(const struct block *block)
     write_roots(block);
 }
 
+/* The block's rows of x, tile by tile. */
+static void pack(const struct block *block)
+{
+    const struct cpu_matmul *args = block->args;
+
+    for (uint32_t t = 0; t < block->n_tiles; t++) {
+        uint32_t row = tile_begin(block, t);
+
+        block->isa->pack(args->x + (block->row + row) * args->x_stride, args->x_stride,
+                         tile_begin(block, t + 1) - row, args->w->cols, tile_x(block, t, 0));
+    }
+}
+
+/* Rows of x in a block: such that they fit the cache, but no fewer than make unpacking worth while,
+ * unless they are wider than any model's. */
+static uint32_t block_rows(const struct gemm_isa *isa, uint32_t cols)
+{
+    uint32_t tiles = BLOCK_X_BYTES / sizeof(float) / isa->stride / cols;
+
+    tiles = MAX(tiles, cols <= FEW_TILES_COLS ? FEW_TILES : 1);
+    return MIN(tiles * isa->rows, BLOCK_ROWS_MAX);
+}
+
 void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack_fn *unpack)
 {
     struct block block = {.args = args, .isa = isa, .unpack = unpack, .weights = args->scratch};
-    uint32_t rows = BLOCK_X_BYTES / sizeof(float) / args->w->cols;
-    uint32_t n_blocks;
-
-    rows = MIN(MAX(rows / isa->rows, 4) * isa->rows, BLOCK_ROWS_MAX);
-    n_blocks = (uint32_t)div_up(args->m, rows);
-    block.sums = block.weights + BLOCK_COLS * isa->panels * PACKED_LANES;
+    uint32_t n_blocks = (uint32_t)div_up(args->m, block_rows(isa, args->w->cols));
+    block.x = block.weights + BLOCK_COLS * isa->panels * PACKED_LANES;
     for (uint32_t b = 0; b < n_blocks; b++) {
         block.n_rows = (uint32_t)((uint64_t)(b + 1) * args->m / n_blocks) - block.row;
+        block.n_tiles = (uint32_t)div_up(block.n_rows, isa->rows);
+        block.sums = tile_x(&block, block.n_tiles, PACK_MORE);
+        pack(&block);
         for (block.panel = args->panel_begin; block.panel < args->panel_end;
              block.panel += block.n_panels) {
             block.n_panels = MIN(isa->panels, args->panel_end - block.panel);

@@ -8,14 +8,15 @@
 
 #include "cpu/kernels.h"
 
+enum { GEMM_ROWS_MAX = 8, GEMM_PANELS_MAX = 2 };
+
 /* Adds the products of `n` columns to the running sums of one tile. */
 struct gemm_tile {
     const float *w; /* [n][outputs] */
-    const float *x; /* [rows] of x_stride, n columns of each */
-    size_t x_stride;
-    float *sums; /* [rows][outputs] */
-    uint32_t n;  /* whole steps of 32, but for the end of a leaf */
-    bool add;    /* false: sums counts as zero (the first columns of a leaf) */
+    const float *x; /* packed: [n][stride], of which the first are the tile's rows */
+    float *sums;    /* [rows][outputs] */
+    uint32_t n;     /* whole steps of 32, but for the end of a leaf */
+    bool add;       /* false: sums counts as zero (the first columns of a leaf) */
 };
 
 /* The number of rows and of outputs is the function's own. */
@@ -25,11 +26,14 @@ typedef void gemm_tile_fn(const struct gemm_tile *tile);
 typedef void gemm_unpack_fn(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
                             float *out, size_t stride);
 
-enum { GEMM_ROWS_MAX = 8, GEMM_PANELS_MAX = 2 };
+/* Packs n columns of `rows` rows of x; reads and writes up to three columns more. */
+typedef void gemm_pack_fn(const float *x, size_t stride, uint32_t rows, uint32_t n, float *out);
 
 /* What an instruction set offers. */
 struct gemm_isa {
-    uint32_t rows;                                              /* of the tallest tile */
+    uint32_t rows;   /* of the tallest tile */
+    uint32_t stride; /* of packed x, at least rows */
+    gemm_pack_fn *pack;
     uint32_t panels;                                            /* of the widest */
     gemm_tile_fn *tile[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1]; /* [panels][rows] */
     void (*add)(float *x, const float *y, size_t n);

@@ -92,6 +92,8 @@ static void tile_7x2(const struct gemm_tile *tile)
 static const struct gemm_isa isa = {
     .rows = TILE_ROWS,
     .panels = TILE_PANELS,
+    .stride = TILE_STRIDE,
+    .pack = tile_pack,
 #if VEC_LANES == 16
     .tile = {{NULL},
              {NULL, tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1, tile_7x1},

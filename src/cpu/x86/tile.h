@@ -5,6 +5,11 @@
  * registers (AVX-512: 7 rows x 2 vectors x 2 = 28 of 32; AVX2: 3 x 2 x 2 = 12 of 16), each weight
  * vector is used for every row and each broadcast value of x for every vector. The running sum lies
  * in memory and is touched once in 32 columns.
+ *
+ * Where another program runs on the core's second hardware thread, half as many instructions start
+ * in a cycle, and these are then the bound: x comes packed, so that one register addresses all its
+ * rows, and for three of the seven the multiply-adds themselves load and broadcast x. For all seven
+ * that would be more loads than a core with both halves to itself can do.
  */
 #pragma once
 
@@ -15,6 +20,7 @@
 
 enum {
     TILE_ROWS = VEC_LANES == 16 ? 7 : 3,
+    TILE_STRIDE = VEC_LANES == 16 ? 8 : 4, /* of packed x, from column to column */
     TILE_PANELS = VEC_LANES == 16 ? 2 : 1,
     TILE_ROWS_MAX = 7,
     TILE_STEP = 32
@@ -29,40 +35,39 @@ struct tile_row {
     vecf o1;
 };
 
-/* Rows 0, 3 and 6 of x: the others are one or two strides away, which an address can express, so
- * that four registers are enough for all of them. */
-struct tile_x {
-    const float *row0;
-    const float *row3;
-    const float *row6;
-    size_t stride;
-};
-
 /* The weights of one column. */
 struct tile_weights {
     vecf v0;
     vecf v1;
 };
 
-VEC_INLINE void tile_even(uint32_t vectors, const float *x, struct tile_weights w,
+/* One value of x, of an even column. Folded: each multiply-add broadcasts it by itself. */
+VEC_INLINE void tile_even(uint32_t vectors, bool folded, const float *x, struct tile_weights w,
                           struct tile_row *row)
 {
-    vecf factor = vec_set1(*x);
+    if (folded) {
+        row->e0 = vec_fma_set1(x, w.v0, row->e0);
+        row->e1 = vectors > 1 ? vec_fma_set1(x, w.v1, row->e1) : row->e1;
+    } else {
+        vecf factor = vec_set1(*x);
 
-    row->e0 = vec_fma(factor, w.v0, row->e0);
-    if (vectors > 1) {
-        row->e1 = vec_fma(factor, w.v1, row->e1);
+        row->e0 = vec_fma(factor, w.v0, row->e0);
+        row->e1 = vectors > 1 ? vec_fma(factor, w.v1, row->e1) : row->e1;
     }
 }
 
-VEC_INLINE void tile_odd(uint32_t vectors, const float *x, struct tile_weights w,
+/* Of an odd column. */
+VEC_INLINE void tile_odd(uint32_t vectors, bool folded, const float *x, struct tile_weights w,
                          struct tile_row *row)
 {
-    vecf factor = vec_set1(*x);
+    if (folded) {
+        row->o0 = vec_fma_set1(x, w.v0, row->o0);
+        row->o1 = vectors > 1 ? vec_fma_set1(x, w.v1, row->o1) : row->o1;
+    } else {
+        vecf factor = vec_set1(*x);
 
-    row->o0 = vec_fma(factor, w.v0, row->o0);
-    if (vectors > 1) {
-        row->o1 = vec_fma(factor, w.v1, row->o1);
+        row->o0 = vec_fma(factor, w.v0, row->o0);
+        row->o1 = vectors > 1 ? vec_fma(factor, w.v1, row->o1) : row->o1;
     }
 }
 
@@ -75,73 +80,83 @@ VEC_INLINE struct tile_weights tile_load(uint32_t vectors, const float *w)
     return loaded;
 }
 
-/* The even column that the rows of x point to. */
+/* An even column, for all rows. */
 VEC_INLINE void tile_even_column(uint32_t rows, uint32_t vectors, const float *weights,
-                                 const struct tile_x *x, struct tile_row row[TILE_ROWS_MAX])
+                                 const float *x, struct tile_row row[TILE_ROWS_MAX])
 {
     struct tile_weights w = tile_load(vectors, weights);
 
-    tile_even(vectors, x->row0, w, &row[0]);
+    tile_even(vectors, true, x, w, &row[0]);
     if (rows > 1) {
-        tile_even(vectors, x->row0 + x->stride, w, &row[1]);
+        tile_even(vectors, true, x + 1, w, &row[1]);
     }
     if (rows > 2) {
-        tile_even(vectors, x->row0 + 2 * x->stride, w, &row[2]);
+        tile_even(vectors, true, x + 2, w, &row[2]);
     }
     if (rows > 3) {
-        tile_even(vectors, x->row3, w, &row[3]);
+        tile_even(vectors, false, x + 3, w, &row[3]);
     }
     if (rows > 4) {
-        tile_even(vectors, x->row3 + x->stride, w, &row[4]);
+        tile_even(vectors, false, x + 4, w, &row[4]);
     }
     if (rows > 5) {
-        tile_even(vectors, x->row3 + 2 * x->stride, w, &row[5]);
+        tile_even(vectors, false, x + 5, w, &row[5]);
     }
     if (rows > 6) {
-        tile_even(vectors, x->row6, w, &row[6]);
+        tile_even(vectors, false, x + 6, w, &row[6]);
     }
 }
 
-/* The odd column after it. */
+/* An odd one. */
 VEC_INLINE void tile_odd_column(uint32_t rows, uint32_t vectors, const float *weights,
-                                const struct tile_x *x, struct tile_row row[TILE_ROWS_MAX])
+                                const float *x, struct tile_row row[TILE_ROWS_MAX])
 {
     struct tile_weights w = tile_load(vectors, weights);
 
-    tile_odd(vectors, x->row0 + 1, w, &row[0]);
+    tile_odd(vectors, true, x, w, &row[0]);
     if (rows > 1) {
-        tile_odd(vectors, x->row0 + x->stride + 1, w, &row[1]);
+        tile_odd(vectors, true, x + 1, w, &row[1]);
     }
     if (rows > 2) {
-        tile_odd(vectors, x->row0 + 2 * x->stride + 1, w, &row[2]);
+        tile_odd(vectors, true, x + 2, w, &row[2]);
     }
     if (rows > 3) {
-        tile_odd(vectors, x->row3 + 1, w, &row[3]);
+        tile_odd(vectors, false, x + 3, w, &row[3]);
     }
     if (rows > 4) {
-        tile_odd(vectors, x->row3 + x->stride + 1, w, &row[4]);
+        tile_odd(vectors, false, x + 4, w, &row[4]);
     }
     if (rows > 5) {
-        tile_odd(vectors, x->row3 + 2 * x->stride + 1, w, &row[5]);
+        tile_odd(vectors, false, x + 5, w, &row[5]);
     }
     if (rows > 6) {
-        tile_odd(vectors, x->row6 + 1, w, &row[6]);
+        tile_odd(vectors, false, x + 6, w, &row[6]);
     }
 }
 
-/* On to the next two columns. The compiler must not see that the rows are related, or it would keep
- * an address for each row in registers that are not there. */
-VEC_INLINE void tile_advance(uint32_t rows, struct tile_x *x)
+/* Packs n columns of some rows of x (see gemm_tile.x); up to three columns more are read and
+ * written, and in rows beyond the last the last one's values. */
+static void tile_pack(const float *x, size_t stride, uint32_t rows, uint32_t n, float *out)
 {
-    x->row0 += 2;
-    __asm__("" : "+r"(x->row0));
-    if (rows > 3) {
-        x->row3 += 2;
-        __asm__("" : "+r"(x->row3));
+    const float *from[TILE_STRIDE];
+
+    for (uint32_t i = 0; i < TILE_STRIDE; i++) {
+        from[i] = x + MIN(i, rows - 1) * stride;
     }
-    if (rows > 6) {
-        x->row6 += 2;
-        __asm__("" : "+r"(x->row6));
+    for (uint32_t k = 0; k < n; k += 4) {
+        for (uint32_t i = 0; i < TILE_STRIDE; i += 4) {
+            __m128 a = _mm_loadu_ps(from[i] + k);
+            __m128 b = _mm_loadu_ps(from[i + 1] + k);
+            __m128 c = _mm_loadu_ps(from[i + 2] + k);
+            __m128 d = _mm_loadu_ps(from[i + 3] + k);
+
+            _MM_TRANSPOSE4_PS(a, b, c, d);
+            _mm_storeu_ps(out + i, a);
+            _mm_storeu_ps(out + TILE_STRIDE + i, b);
+            _mm_storeu_ps(out + 2 * TILE_STRIDE + i, c);
+            _mm_storeu_ps(out + 3 * TILE_STRIDE + i, d);
+        }
+        out += 4 * TILE_STRIDE;
     }
 }
 
@@ -169,7 +184,7 @@ VEC_INLINE void tile_fold(uint32_t vectors, bool shorter, const struct tile_row 
 }
 
 /* n columns, added to sums; n is TILE_STEP or less. */
-VEC_INLINE void tile_step(uint32_t rows, uint32_t vectors, const float *w, struct tile_x *x,
+VEC_INLINE void tile_step(uint32_t rows, uint32_t vectors, const float *w, const float *x,
                           uint32_t n, float *sums)
 {
     const uint32_t width = vectors * VEC_LANES;
@@ -186,9 +201,9 @@ VEC_INLINE void tile_step(uint32_t rows, uint32_t vectors, const float *w, struc
     }
     for (uint32_t k = n / 2; k > 0; k--) {
         tile_even_column(rows, vectors, w, x, row);
-        tile_odd_column(rows, vectors, w + width, x, row);
+        tile_odd_column(rows, vectors, w + width, x + TILE_STRIDE, row);
         w += 2 * width;
-        tile_advance(rows, x);
+        x += 2 * TILE_STRIDE;
     }
     if (n % 2 != 0) {
         tile_even_column(rows, vectors, w, x, row);
@@ -205,10 +220,7 @@ VEC_INLINE void tile_step(uint32_t rows, uint32_t vectors, const float *w, struc
 VEC_INLINE void tile_compute(uint32_t rows, uint32_t vectors, const struct gemm_tile *tile)
 {
     const uint32_t width = vectors * VEC_LANES;
-    struct tile_x x = {.row0 = tile->x,
-                       .row3 = tile->x + 3 * tile->x_stride,
-                       .row6 = tile->x + 6 * tile->x_stride,
-                       .stride = tile->x_stride};
+    const float *x = tile->x;
     const float *w = tile->w;
     float *sums = tile->sums;
 
@@ -216,12 +228,13 @@ VEC_INLINE void tile_compute(uint32_t rows, uint32_t vectors, const struct gemm_
         vec_store(sums + i * VEC_LANES, vec_zero());
     }
     for (uint32_t n = tile->n / TILE_STEP; n > 0; n--) {
-        tile_step(rows, vectors, w, &x, TILE_STEP, sums);
+        tile_step(rows, vectors, w, x, TILE_STEP, sums);
         w += TILE_STEP * width;
+        x += TILE_STEP * TILE_STRIDE;
         __asm__("" : "+r"(sums)); /* or gcc keeps the sums in registers that are not there */
     }
     if (tile->n % TILE_STEP != 0) {
-        tile_step(rows, vectors, w, &x, tile->n % TILE_STEP, sums);
+        tile_step(rows, vectors, w, x, tile->n % TILE_STEP, sums);
     }
 }
 

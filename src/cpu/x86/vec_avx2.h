@@ -84,6 +84,12 @@ VEC_INLINE vecf vec_fma(vecf a, vecf b, vecf c)
     return _mm256_fmadd_ps(a, b, c);
 }
 
+/* *x times every lane of b, plus c. */
+VEC_INLINE vecf vec_fma_set1(const float *x, vecf b, vecf c)
+{
+    return vec_fma(vec_set1(*x), b, c);
+}
+
 /* -(a b) + c */
 VEC_INLINE vecf vec_fnma(vecf a, vecf b, vecf c)
 {

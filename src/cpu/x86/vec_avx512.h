@@ -78,6 +78,13 @@ VEC_INLINE vecf vec_fma(vecf a, vecf b, vecf c)
     return _mm512_fmadd_ps(a, b, c);
 }
 
+/* *x times every lane of b, plus c: one instruction with the load in it. */
+VEC_INLINE vecf vec_fma_set1(const float *x, vecf b, vecf c)
+{
+    __asm__("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(c) : "m"(*x), "v"(b));
+    return c;
+}
+
 /* -(a b) + c */
 VEC_INLINE vecf vec_fnma(vecf a, vecf b, vecf c)
 {
