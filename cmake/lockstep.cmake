@@ -52,8 +52,14 @@ function(lockstep_module name)
       set(isa -mavx2 -mfma -mf16c -mbmi2)
     endif()
     if(isa AND LOCKSTEP_SANITIZE)
-      # Kernels are one large inlined function each: with every check a file takes minutes to compile.
-      list(APPEND isa -O1)
+      # Kernels are one large inlined function each: with every check written out and every variable
+      # described a file takes minutes to compile. So address checks are calls (they find the same).
+      list(APPEND isa -O1 -g1)
+      if(LOCKSTEP_SANITIZE MATCHES "address" AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+        list(APPEND isa --param=asan-instrumentation-with-call-threshold=0)
+      elseif(LOCKSTEP_SANITIZE MATCHES "address")
+        list(APPEND isa -mllvm -asan-instrumentation-with-call-threshold=0)
+      endif()
       if(LOCKSTEP_SANITIZE MATCHES "undefined")
         list(APPEND isa -fno-sanitize=pointer-overflow,alignment,null,object-size)
       endif()
@@ -67,12 +73,12 @@ function(lockstep_module name)
   endif()
 endfunction()
 
-# lockstep_tests(MODULE [THREADED test ...] [DEPS ...]): every tests/MODULE/test_*.c is one cmocka
-# program and one ctest. The ones named in THREADED carry the label threads: ./check runs them under
-# the thread sanitizer too (target threaded_tests).
+# lockstep_tests(MODULE [THREADED test ...] [SLOW test ...] [DEPS ...]): every tests/MODULE/test_*.c is
+# one cmocka program and one ctest. The ones named in SLOW start first. The ones named in THREADED
+# carry the label threads: ./check runs them under the thread sanitizer too (target threaded_tests).
 add_custom_target(threaded_tests)
 function(lockstep_tests name)
-  cmake_parse_arguments(T "" "" "DEPS;THREADED" ${ARGN})
+  cmake_parse_arguments(T "" "" "DEPS;THREADED;SLOW" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/test_*.c)
   foreach(source ${sources})
     get_filename_component(base ${source} NAME_WE)
@@ -84,6 +90,9 @@ function(lockstep_tests name)
       TEST_SOURCE_DIR="${PROJECT_SOURCE_DIR}" TEST_BINARY_DIR="${PROJECT_BINARY_DIR}")
     add_test(NAME ${name}/${base} COMMAND ${target})
     set_tests_properties(${name}/${base} PROPERTIES TIMEOUT 300)
+    if(base IN_LIST T_SLOW)
+      set_tests_properties(${name}/${base} PROPERTIES COST 100)
+    endif()
     if(base IN_LIST T_THREADED)
       set_tests_properties(${name}/${base} PROPERTIES LABELS threads)
       add_dependencies(threaded_tests ${target})

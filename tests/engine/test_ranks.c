@@ -20,6 +20,8 @@
 
 enum { N_TOKENS = 70, MAX_RANKS = 8 };
 
+static const uint64_t WAIT_NS = 120ull * 1000 * 1000 * 1000;
+
 struct rank_run {
     const char *path;
     struct comm *comm; /* NULL: a world of one */
@@ -122,6 +124,7 @@ static void run_world(const char *path, uint32_t n_ranks, const struct rank_run 
         if (comm_shm_join(&member, &runs[r].comm, &err) != STATUS_OK) {
             fail_msg("%s", err.text);
         }
+        runs[r].comm->timeout_ns = WAIT_NS; /* more ranks than cores, and the machine may be busy */
         assert_int_equal(pthread_create(&threads[r], NULL, run_rank, &runs[r]), 0);
     }
     for (uint32_t r = 0; r < n_ranks; r++) {
