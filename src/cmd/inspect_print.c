@@ -78,6 +78,18 @@ static void print_tokenizer(const struct inspect_report *report)
     printf("arithmetic     %s\n", report->arith_class);
 }
 
+/* "0 to 4", "3", "none". */
+static void print_range(uint32_t begin, uint32_t end)
+{
+    if (begin == end) {
+        printf("none");
+    } else if (begin + 1 == end) {
+        printf("%u", begin);
+    } else {
+        printf("%u to %u", begin, end - 1);
+    }
+}
+
 static void print_memory(const struct inspect_report *report)
 {
     uint64_t kv = kv_token_bytes(report);
@@ -102,10 +114,15 @@ static void print_memory(const struct inspect_report *report)
         print_bytes(rank->share.weight_bytes);
         printf(" of weights, KV ");
         print_bytes(rank->kv_token_bytes);
-        printf(" a token: heads %u-%u (key/value %u-%u), feed-forward %u-%u, vocabulary %u-%u\n",
-               rank->share.slice.head_begin, rank->share.slice.head_end, rank->share.slice.kv_begin,
-               rank->share.slice.kv_end, rank->share.ffn_begin, rank->share.ffn_end,
-               rank->share.slice.vocab_begin, rank->share.slice.vocab_end);
+        printf(" a token: heads ");
+        print_range(rank->share.slice.head_begin, rank->share.slice.head_end);
+        printf(" (key/value ");
+        print_range(rank->share.slice.kv_begin, rank->share.slice.kv_end);
+        printf("), feed-forward ");
+        print_range(rank->share.ffn_begin, rank->share.ffn_end);
+        printf(", vocabulary ");
+        print_range(rank->share.slice.vocab_begin, rank->share.slice.vocab_end);
+        printf("\n");
     }
 }
 
