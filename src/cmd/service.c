@@ -9,6 +9,7 @@
 #include "cmd/cmd.h"
 #include "cmd/cores.h"
 #include "cpu/cpu.h"
+#include "engine/rank.h"
 #include "model/shapes.h"
 #include "world/guard.h"
 
@@ -188,6 +189,7 @@ static enum status make_world(struct service *service, const struct service_want
         .world = world_config_of(o),
         .hang_ms = (uint32_t)o->hang_ms,
         .build = CMD_BUILD,
+        .layout = RANK_LAYOUT_VERSION,
         .max_rows = MAX(service->max_chunk, 1u),
         .n_slots = MAX(want->n_slots, 1u),
         .n_layers = service->config.n_layers,

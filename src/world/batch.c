@@ -422,6 +422,8 @@ static void on_commit(void *arg, const struct step_result *result)
     }
     for (uint32_t i = 0; i < done.n_parts; i++) { /* not before: callbacks may cancel any of them */
         done.parts[i].run->n_steps--;
+        done.parts[i].run->alone =
+            supervisor_is_alone(b->supervisor, done.parts[i].run->entry->request);
         release_if_over(b, done.parts[i].run);
     }
     while (batch_issue(b)) {

@@ -173,6 +173,9 @@ static void carry_out(struct supervisor *s, const struct world_action *action)
         break;
     case WORLD_DO_REPORT:
         watch_report(s, action->state);
+        if (action->state == WORLD_DOWN && on->fail != NULL) {
+            on->fail(on->arg, true, NULL, 0); /* those that waited for a first load */
+        }
         break;
     case WORLD_DO_DROP_CACHE:
         if (on->drop_cache != NULL) {
@@ -245,6 +248,11 @@ void supervisor_stop(struct supervisor *supervisor)
     feed(supervisor, &(struct world_event){.kind = WORLD_EV_UNLOAD});
 }
 
+bool supervisor_is_alone(const struct supervisor *supervisor, uint64_t request)
+{
+    return suspects_is_alone(&supervisor->machine.flight.suspects, request);
+}
+
 void supervisor_request_ended(struct supervisor *supervisor, uint64_t request)
 {
     feed(supervisor, &(struct world_event){.kind = WORLD_EV_REQUEST_ENDED, .request = request});
@@ -302,7 +310,9 @@ static uint64_t next_wake(const struct supervisor *s, uint64_t deadline_ns)
         wake = MIN(wake, s->refused_ns + (uint64_t)REFUSAL_GRACE_MS * 1000000);
     }
     if (s->n_steps > 0 || talk_busy(s)) {
-        wake = MIN(wake, s->looked_ns + (uint64_t)s->config.hang_ms * 1000000 / LOOKS_PER_HANG);
+        uint64_t look_ns = s->looked_ns + (uint64_t)s->config.hang_ms * 1000000 / LOOKS_PER_HANG;
+
+        wake = MIN(wake, MAX(look_ns, s->around_ns + AROUND_NS)); /* not before look() does it */
     }
     return wake;
 }

@@ -38,7 +38,8 @@ struct supervisor_handlers {
      * committed position; otherwise none. alone: requests that must not share a step or the
      * pipeline. */
     void (*resume)(void *arg, bool keep_kv, const uint64_t *alone, size_t n_alone);
-    /* These requests (all: every one) end with an error, which supervisor_why explains. */
+    /* These requests (all: every one) end with an error, which supervisor_why explains. Whenever
+     * the world is down it has been told to all. */
     void (*fail)(void *arg, bool all, const uint64_t *ids, size_t n_ids);
     /* Memory ran out twice in a row: give back what is only kept for later (supervisor_drop_page).
      */
@@ -52,7 +53,8 @@ struct supervisor_config {
     uint32_t n_ranks;
     struct world_config world;
     uint32_t hang_ms;
-    const char *build;          /* what a rank's hello must say */
+    const char *build;          /* what a rank's hello must say, */
+    uint32_t layout;            /* and the version of what ranks keep in memory */
     const char *const *devices; /* [n_ranks] names, or NULL */
     const json_t *cores;        /* NULL, or an array of arrays of core numbers, one a rank */
     const json_t *load;         /* {"model", "options"} as the load message has them (borrowed);
@@ -118,6 +120,10 @@ NODISCARD enum status supervisor_issue(struct supervisor *supervisor, struct ste
 
 /* Gives back the memory of a KV page that no request uses, on every rank. */
 void supervisor_drop_page(struct supervisor *supervisor, uint32_t page);
+
+/* True while the request must not share a step or the pipeline; a step of its own that succeeds may
+ * have ended that. */
+bool supervisor_is_alone(const struct supervisor *supervisor, uint64_t request);
 
 /* The request is over, whatever came of it. */
 void supervisor_request_ended(struct supervisor *supervisor, uint64_t request);

@@ -168,12 +168,14 @@ static void on_hello(struct supervisor *s, uint32_t rank, const struct message *
                      struct world_event *event)
 {
     const char *build = message_text(message->json, "build", "");
+    uint64_t layout = message_uint(message->json, "layout", 0);
 
     event->kind = WORLD_EV_HELLO;
-    event->mismatch = strcmp(build, s->config.build) != 0;
+    event->mismatch = strcmp(build, s->config.build) != 0 || layout != s->config.layout;
     if (event->mismatch) {
-        err_set(&s->members[rank].err, STATUS_UNSUPPORTED, "it is build %s, and the leader is %s",
-                build, s->config.build);
+        err_set(&s->members[rank].err, STATUS_UNSUPPORTED,
+                "it is build %s, layout %llu, and the leader is %s, layout %u", build,
+                (unsigned long long)layout, s->config.build, s->config.layout);
     }
 }
 

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests on a batch over fake ranks: what each gets is compared, token by token, with what the
+ * model says it should get, and after every turn the books are checked: each KV page is in exactly
+ * one place, lone requests are alone, nothing is called twice.
+ */
+#pragma once
+
+#include "batch_asked.h"
+#include "world/batch_priv.h"
+
+struct scene {
+    struct fake_world world; /* its supervisor and baseline; no sequence of its own */
+    struct batch *b;
+    struct supervisor_handlers on; /* the batch's */
+    uint32_t n_alone_steps;
+    uint32_t n_resumes;
+};
+
+static inline enum status scene_try_add(struct scene *scene, struct asked *asked, struct err *err)
+{
+    const struct batch_request request = {
+        .params = asked->params,
+        .bias = asked->bias,
+        .prompt = asked->prompt,
+        .n_prompt = asked->n_prompt,
+        .max_generated = asked->max_generated,
+        .token = scene_token,
+        .end = scene_end,
+        .arg = asked,
+    };
+
+    asked->scene = scene;
+    return batch_add(scene->b, &request, &asked->id, &asked->n_cached, err);
+}
+
+static inline void scene_add(struct scene *scene, struct asked *asked)
+{
+    struct err err = {0};
+
+    if (scene_try_add(scene, asked, &err) != STATUS_OK) {
+        fail_msg("not added: %s", err.text);
+    }
+}
+
+/* Every page free, parked or of a running request, and in one place only. */
+static inline void scene_check(struct scene *scene)
+{
+    const struct batch *b = scene->b;
+    bool seen[4 * FAKE_CONTEXT] = {0};
+    uint32_t n = b->n_free;
+
+    for (uint32_t i = 0; i < b->n_free; i++) {
+        assert_false(seen[b->free_pages[i]]);
+        seen[b->free_pages[i]] = true;
+    }
+    for (uint32_t i = 0; i < b->config.n_slots; i++) {
+        const struct batch_slot *slot = &b->slots[i];
+
+        assert_false(slot->running && slot->parked_at != 0);
+        if (!slot->running && slot->parked_at == 0) {
+            assert_int_equal(slot->n_pages, 0);
+        }
+        if (slot->parked_at != 0) {
+            assert_true(slot->n_tokens <= slot->n_pages * b->config.page_tokens);
+        }
+        for (uint32_t k = 0; k < slot->n_pages; k++) {
+            assert_false(seen[slot->pages[k]]);
+            seen[slot->pages[k]] = true;
+        }
+        n += slot->n_pages;
+    }
+    assert_int_equal(n, b->config.n_pages);
+    if (supervisor_state(scene->world.s) != WORLD_READY) {
+        return; /* the steps are void */
+    }
+    for (const struct batch_run *run = b->runs; run != NULL; run = run->next) {
+        assert_true(run->alone == supervisor_is_alone(scene->world.s, run->entry->request));
+    }
+    for (uint32_t i = 0; i < b->n_steps; i++) {
+        for (uint32_t k = 0; k < b->steps[i].n_parts; k++) {
+            if (b->steps[i].parts[k].run->alone) {
+                assert_int_equal(b->n_steps, 1);
+                assert_int_equal(b->steps[i].n_parts, 1);
+                scene->n_alone_steps++;
+            }
+        }
+    }
+}
+
+static inline void scene_resume(void *arg, bool keep_kv, const uint64_t *alone, size_t n_alone)
+{
+    struct scene *scene = arg;
+
+    scene->n_resumes++;
+    scene->world.resume_kept = keep_kv;
+    scene->on.resume(scene->on.arg, keep_kv, alone, n_alone);
+}
+
+static inline void scene_commit(void *arg, const struct step_result *result)
+{
+    struct scene *scene = arg;
+
+    scene->on.commit(scene->on.arg, result);
+}
+
+static inline void scene_fail(void *arg, bool all, const uint64_t *ids, size_t n_ids)
+{
+    struct scene *scene = arg;
+
+    (scene->on.fail)(scene->on.arg, all, ids, n_ids); /* cmocka has a macro of that name */
+}
+
+/* config: changed as the test needs it; NULL: two ranks. */
+static inline void scene_open(struct scene *scene, const struct supervisor_config *config,
+                              const struct batch_config *batch, const char *script)
+{
+    struct supervisor_config plain = fake_config(2);
+    struct batch_config usual = {
+        .n_slots = FAKE_SLOTS,
+        .max_rows = 16,
+        .n_pages = FAKE_PAGES,
+        .page_tokens = FAKE_PAGE_TOKENS,
+        .max_context = FAKE_CONTEXT,
+        .vocab = FAKE_VOCAB,
+        .hash_state = true,
+        .journal_bytes = 1 << 20,
+    };
+
+    plain = config != NULL ? *config : plain;
+    usual = batch != NULL ? *batch : usual;
+    plain.max_rows = usual.max_rows;
+    *scene = (struct scene){.b = batch_create(&usual)};
+    fake_open(&scene->world, &plain, script);
+    batch_handle(scene->b, &scene->on);
+    scene->world.s->config.on = (struct supervisor_handlers){
+        .arg = scene, .commit = scene_commit, .resume = scene_resume, .fail = scene_fail};
+    batch_attach(scene->b, scene->world.s);
+    supervisor_start(scene->world.s);
+}
+
+static inline void scene_turn(struct scene *scene)
+{
+    batch_turn(scene->b, clock_ns() + 20 * FAKE_MS, NULL, 0);
+    scene_check(scene);
+}
+
+/* Until all of these have ended. */
+static inline void scene_run(struct scene *scene, const struct asked *asked, uint32_t n)
+{
+    uint64_t end = clock_ns() + FAKE_WAIT_MS * FAKE_MS;
+
+    for (uint32_t i = 0; i < n; i++) {
+        while (!asked[i].ended) {
+            if (clock_ns() >= end) {
+                fail_msg("request %d does not end: %s, %s", (int)asked[i].id,
+                         world_state_text(supervisor_state(scene->world.s)),
+                         supervisor_why(scene->world.s));
+            }
+            scene_turn(scene);
+        }
+        scene_expect_exact(&asked[i]);
+    }
+}
+
+/* Ends the world; no request is left, whatever became of them. */
+static inline void scene_close(struct scene *scene)
+{
+    struct scene *it = scene;
+
+    for (int i = 0; i < 50 && it->b->journal.n > 0 && batch_running(it->b) == 0; i++) {
+        scene_turn(it); /* the step that was ahead */
+    }
+    supervisor_stop(it->world.s);
+    fake_wait(&it->world, WORLD_DOWN);
+    assert_int_equal(batch_running(it->b), 0);
+    assert_int_equal(it->b->journal.n, 0);
+    assert_int_equal(it->b->journal.n_refused, 0);
+    assert_null(it->b->runs);
+    scene_check(it);
+    fake_close(&it->world);
+    batch_destroy(&it->b);
+    assert_null(it->b);
+}
