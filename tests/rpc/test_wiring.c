@@ -90,9 +90,9 @@ static void test_records(void **state)
         uint64_t number;
 
         memset(plan, (int)k, sizeof(plan));
-        assert_int_equal(ring_publish(&rig.leader.plans, RING_PLAN, plan, sizeof(plan), &number,
-                                      NULL),
-                         STATUS_OK);
+        assert_int_equal(
+            ring_publish(&rig.leader.plans, RING_PLAN, plan, sizeof(plan), &number, NULL),
+            STATUS_OK);
         assert_int_equal(number, k);
         for (uint32_t r = 0; r < N_RANKS; r++) {
             uint8_t result[200];
@@ -122,9 +122,9 @@ static void test_records(void **state)
                          STATUS_OK);
         assert_int_equal(read_now(&rig.ranks[1].plans, in).kind, RING_CONTROL);
     }
-    assert_int_equal(ring_read(&rig.ranks[0].plans, &(struct wait){0}, in, &(struct ring_record){0},
-                               NULL),
-                     STATUS_LINK);
+    assert_int_equal(
+        ring_read(&rig.ranks[0].plans, &(struct wait){0}, in, &(struct ring_record){0}, NULL),
+        STATUS_LINK);
     close_rig(&rig);
 }
 
@@ -340,7 +340,7 @@ static void test_json(void **state)
 static void test_bad_json(void **state)
 {
     static const char *const fields[] = {"slots", "plan_bytes", "result_bytes"};
-    static const char *const values[] = {"-1",  "0",    "16777217", "1.5",
+    static const char *const values[] = {"-1",    "0",    "16777217", "1.5",
                                          "\"8\"", "true", "[]",       "9223372036854775807"};
     struct wiring_shape untouched = {.n_slots = 77};
     struct err err = {0};
