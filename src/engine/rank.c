@@ -151,7 +151,7 @@ static enum status on_step(struct rank *rank, struct message *message, struct er
 
 static enum status on_clear_kv(struct rank *rank, UNUSED struct message *message, struct err *err)
 {
-    for (uint32_t i = 0; i < rank->limits.n_slots; i++) {
+    for (uint32_t i = 0; rank->slots != NULL && i < rank->limits.n_slots; i++) {
         rank->slots[i].n_pages = 0;
         rank->slots[i].lost = false;
         draw_slot_clear(rank->draw, i);
