@@ -18,8 +18,6 @@ struct engine {
     struct kept kept_kv;
     struct ops_kv kv;
     size_t kv_bytes;
-    uint32_t *free_pages; /* [n_free] page numbers, the next to take last */
-    uint32_t n_free;
     uint32_t max_context;
     uint32_t max_chunk;
     uint32_t max_wants;
@@ -113,11 +111,6 @@ static enum status create_room(struct engine *engine, const struct engine_option
     if (status != STATUS_OK) {
         return status;
     }
-    engine->free_pages = xcalloc(engine->kv.n_pages, sizeof(*engine->free_pages));
-    for (uint32_t i = 0; i < engine->kv.n_pages; i++) {
-        engine->free_pages[i] = engine->kv.n_pages - 1 - i;
-    }
-    engine->n_free = engine->kv.n_pages;
     return model_reserve(engine->model, engine->max_chunk, engine->max_wants, err);
 }
 
@@ -258,7 +251,6 @@ void engine_destroy(struct engine **engine)
     if (e->kv.pages != NULL && !e->has_memory) {
         e->ops->release(e->device, e->kv.pages, e->kv_bytes);
     }
-    free(e->free_pages);
     if (e->device != NULL) {
         e->ops->destroy(&e->device);
     }
@@ -351,32 +343,6 @@ enum status engine_page_clear(struct engine *engine, uint32_t page, struct err *
     }
     engine->ops->kv_page_clear(engine->device, &engine->kv, page);
     return STATUS_OK;
-}
-
-enum status engine_page_take(struct engine *engine, uint32_t *ret_page, struct err *err)
-{
-    enum status status;
-
-    if (engine->n_free == 0) {
-        return err_set(err, STATUS_LIMIT, "the context of %u positions is full",
-                       engine->max_context);
-    }
-    status = engine_page_clear(engine, engine->free_pages[engine->n_free - 1], err);
-    if (status == STATUS_OK) {
-        *ret_page = engine->free_pages[--engine->n_free];
-    }
-    return status;
-}
-
-void engine_page_release(struct engine *engine, uint32_t page)
-{
-    ENSURE_OP(engine->n_free, <, engine->kv.n_pages);
-    engine->free_pages[engine->n_free++] = page;
-}
-
-uint32_t engine_pages_free(const struct engine *engine)
-{
-    return engine->n_free;
 }
 
 enum status engine_forward(struct engine *engine, const struct model_step *plan, struct err *err)

@@ -73,13 +73,8 @@ uint64_t engine_load_bytes(const struct engine *engine); /* read from the model'
 uint64_t engine_kv_bytes(const struct engine *engine);   /* reserved for KV pages */
 uint32_t engine_n_pages(const struct engine *engine);    /* KV pages, numbered from 0 */
 
-/* A zeroed page; STATUS_LIMIT when all are taken. */
-NODISCARD enum status engine_page_take(struct engine *engine, uint32_t *ret_page, struct err *err);
-void engine_page_release(struct engine *engine, uint32_t page);
-uint32_t engine_pages_free(const struct engine *engine);
-
-/* Zeroes a page by its number, for a plan that hands out pages itself (and then takes none).
- * STATUS_NO_MEMORY: kept KV pages are given memory when they are first used. */
+/* Zeroes a page by its number, before its first position is written: which page is whose, the plan
+ * decides. STATUS_NO_MEMORY: kept KV pages are given memory when they are first used. */
 NODISCARD enum status engine_page_clear(struct engine *engine, uint32_t page, struct err *err);
 
 /* One step. The plan's kv is set here; wants[i].logits is valid until the next step. Buffers are

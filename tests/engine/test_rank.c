@@ -13,7 +13,7 @@ static void compute_reference(int32_t *tokens, float *logits)
     struct engine *engine;
     struct model_want wants[PROMPT];
     int32_t in[PROMPT];
-    uint32_t page;
+    uint32_t page = 0;
     uint32_t pos = 0;
     const struct engine_options options = {.path = RIG_MODEL,
                                            .n_threads = 1,
@@ -23,7 +23,7 @@ static void compute_reference(int32_t *tokens, float *logits)
                                            .ops = &cpu_ops};
 
     assert_int_equal(engine_create(&options, &engine, NULL), STATUS_OK);
-    assert_int_equal(engine_page_take(engine, &page, NULL), STATUS_OK);
+    assert_int_equal(engine_page_clear(engine, page, NULL), STATUS_OK);
     for (uint32_t k = 0; k < DECODED; k++) {
         uint32_t n = k == 0 ? PROMPT : 1;
         const struct ops_segment segment = {0, n, pos, &page};
