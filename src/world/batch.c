@@ -88,15 +88,18 @@ uint32_t batch_running(const struct batch *batch)
     return n;
 }
 
-const struct plan_params *batch_params(const struct batch_run *run)
+/* The journal keeps bytes, at no particular alignment. */
+struct plan_params batch_params(const struct batch_run *run)
 {
-    return (const struct plan_params *)(const void *)run->entry->params;
+    struct plan_params params;
+
+    memcpy(&params, run->entry->params, sizeof(params));
+    return params;
 }
 
-const struct plan_bias *batch_bias(const struct batch_run *run)
+const uint8_t *batch_bias(const struct batch_run *run)
 {
-    return (const struct plan_bias *)(const void *)(run->entry->params +
-                                                    sizeof(struct plan_params));
+    return run->entry->params + sizeof(struct plan_params);
 }
 
 /* --- Slots and pages --- */

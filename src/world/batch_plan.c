@@ -43,7 +43,7 @@ static void add_params(struct batch *b, struct step_plan *plan, struct batch_run
     const struct journal_entry *entry = run->entry;
     uint32_t known = journal_n_known(entry);
 
-    *params = *batch_params(run);
+    *params = batch_params(run);
     params->slot = run->slot;
     params->n_prompt = entry->n_prompt;
     params->n_generated = entry->n_generated;

@@ -86,5 +86,6 @@ struct batch {
 bool batch_issue(struct batch *batch);
 
 /* Parameters of a run as the journal keeps them. */
-const struct plan_params *batch_params(const struct batch_run *run);
-const struct plan_bias *batch_bias(const struct batch_run *run);
+struct plan_params batch_params(const struct batch_run *run);
+/* And its biases, the bytes of [params.n_bias] struct plan_bias. */
+const uint8_t *batch_bias(const struct batch_run *run);

@@ -128,7 +128,8 @@ static void send_load(struct supervisor *s, const struct world_action *action)
 
 static void send_shutdown(struct supervisor *s)
 {
-    talk_ask_all(s, s->load == NULL ? MESSAGE_SHUTDOWN : MESSAGE_UNLOAD, NULL);
+    s->unloading = s->load != NULL;
+    talk_ask_all(s, s->unloading ? MESSAGE_UNLOAD : MESSAGE_SHUTDOWN, NULL);
 }
 
 static void carry_out(struct supervisor *s, const struct world_action *action)

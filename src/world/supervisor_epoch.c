@@ -281,6 +281,7 @@ void epoch_release(struct supervisor *s)
     close_fd(&s->comm_fd);
     close_fd(&s->leader_fd);
     s->asking = false;
+    s->unloading = false;
 }
 
 /* --- Memory that outlives it --- */

@@ -100,7 +100,8 @@ struct supervisor {
     struct planned_fault faults[SUPERVISOR_MAX_FAULTS];
     uint32_t n_faults;
     uint32_t last_fault_id;
-    bool asking; /* a query is under way */
+    bool unloading; /* the ranks were asked to unload, and then are to leave */
+    bool asking;    /* a query is under way */
     bool want_query;
     uint64_t refused_ns; /* when the first refusal of this epoch came; 0: none */
     struct world_event refusal;
@@ -142,6 +143,9 @@ bool talk_watch_cut(struct supervisor *s, uint64_t now);
 /* Ranks that have nothing to do and do not answer, though the world is up: hung. passed_ns: since
  * the last call. */
 bool talk_watch_silent(struct supervisor *s, uint64_t passed_ns);
+/* While the world stops politely: this rank has unloaded, or never will. The last one: all may
+ * leave. */
+void talk_unloaded(struct supervisor *s, uint32_t rank);
 /* When talk_watch_cut next has something to say; UINT64_MAX: not at all. */
 uint64_t talk_wake_at(const struct supervisor *s);
 /* Sends what waits for a free channel: faults, queries. */

@@ -220,15 +220,18 @@ static void on_error(struct supervisor *s, uint32_t rank, const struct message *
     supervisor_post(s, &event);
 }
 
-static void on_unloaded(struct supervisor *s, uint32_t rank)
+void talk_unloaded(struct supervisor *s, uint32_t rank)
 {
     bool all = true;
 
+    if (!s->unloading || s->members[rank].unloaded) {
+        return;
+    }
     s->members[rank].unloaded = true;
     for (uint32_t r = 0; r < s->n_members; r++) {
         all = all && s->members[r].unloaded;
     }
-    if (all && s->machine.state == WORLD_STOPPING) {
+    if (all) {
         talk_ask_all(s, MESSAGE_SHUTDOWN, NULL);
     }
 }
@@ -307,9 +310,7 @@ static void take_message(struct supervisor *s, uint32_t rank, struct message *me
         on_error(s, rank, message);
         break;
     case MESSAGE_DONE:
-        if (s->machine.state == WORLD_STOPPING) {
-            on_unloaded(s, rank);
-        }
+        talk_unloaded(s, rank);
         break;
     default:
         break;
@@ -337,6 +338,7 @@ bool talk_take(struct supervisor *s)
             any = true;
             if (status != STATUS_OK) {
                 link_fault(s, r, &err);
+                talk_unloaded(s, r); /* nor will it say anything else */
                 break;
             }
             take_message(s, r, &message);
