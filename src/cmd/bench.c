@@ -7,6 +7,9 @@
  */
 #include "cmd/bench.h"
 
+#include <pthread.h>
+#include <stdlib.h>
+
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cmd/bandwidth.h"
@@ -109,6 +112,45 @@ static enum status answer(struct bench *b, uint32_t rep, struct err *err)
     return status;
 }
 
+struct peak_job {
+    enum cpu_level level;
+    double flops;
+};
+
+static void *run_peak(void *arg)
+{
+    struct peak_job *job = arg;
+
+    job->flops = cpu_peak_flops(job->level, PEAK_MS);
+    return NULL;
+}
+
+/* The multiply-add rate of n threads at once. */
+static double peak_flops(enum cpu_level level, uint32_t n)
+{
+    struct peak_job *jobs = xcalloc(n, sizeof(*jobs));
+    pthread_t *threads = xcalloc(n, sizeof(*threads));
+    uint32_t started = 1;
+    double sum = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        jobs[i].level = level;
+    }
+    while (started < n && pthread_create(&threads[started], NULL, run_peak, &jobs[started]) == 0) {
+        started++;
+    }
+    run_peak(&jobs[0]);
+    for (uint32_t i = 1; i < started; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    for (uint32_t i = 0; i < started; i++) {
+        sum += jobs[i].flops;
+    }
+    free(jobs);
+    free(threads);
+    return sum;
+}
+
 static enum status measure(struct bench *b, uint32_t rep, struct err *err)
 {
     const char *level_name = message_text(loaded(b, 0), "level", "ref");
@@ -118,8 +160,7 @@ static enum status measure(struct bench *b, uint32_t rep, struct err *err)
 
     b->values[READ_BYTES][rep] = bandwidth_measure(b->bandwidth, BANDWIDTH_MS);
     if (cpu_level_parse(level_name, &level, err) == STATUS_OK) {
-        b->values[PEAK_FLOPS][rep] =
-            cpu_peak_flops(level, PEAK_MS) * b->n_threads * b->service.n_ranks;
+        b->values[PEAK_FLOPS][rep] = peak_flops(level, b->n_threads * b->service.n_ranks);
     }
     start = clock_ns();
     status = answer(b, rep, err);
@@ -130,13 +171,16 @@ static enum status measure(struct bench *b, uint32_t rep, struct err *err)
     return status;
 }
 
-/* Multiply-adds of the matrices that one prompt token passes, as floating-point operations. */
+/* Multiply-adds of a prompt token, as floating-point operations: the matrices that it passes, and
+ * its queries with the keys and values before it, which are half the prompt on average. */
 static double flops_per_token(struct bench *b)
 {
-    const struct model_config *c = (&b->service.config);
-    double attention = (double)c->hidden * c->head_dim * (2.0 * c->n_heads + 2.0 * c->n_kv_heads);
+    const struct model_config *c = &b->service.config;
+    double projections = (double)c->hidden * c->head_dim * (2.0 * c->n_heads + 2.0 * c->n_kv_heads);
+    double keys = ((double)b->options->prompt_tokens + 1) / 2;
+    double attention = 2.0 * c->n_heads * c->head_dim * keys;
 
-    return 2.0 * c->n_layers * (attention + 3.0 * c->hidden * c->ffn);
+    return 2.0 * c->n_layers * (projections + attention + 3.0 * c->hidden * c->ffn);
 }
 
 static void print_table(struct bench *b, const struct stats s[FIGURE_COUNT])

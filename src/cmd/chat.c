@@ -5,6 +5,7 @@
  * what the cache already holds of it is not computed again.
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
@@ -83,6 +84,7 @@ static enum status answer(struct chat *chat, const char *line, struct err *err)
     if (status == STATUS_OK && ids.n > 0) {
         interrupted = false;
         status = talk_answer(&chat->talk, &ids, &text, &result, err);
+        interrupted = false; /* that was the answer's; the next one ends the wait for a line */
         chat->talk.seed = (chat->talk.seed + 1) & INT64_MAX;
     }
     if (status == STATUS_OK) {
@@ -134,6 +136,28 @@ static bool run_command(struct chat *chat, const char *line, bool *ret_leave)
     return true;
 }
 
+/* The next line, while the world is looked after by another thread. NULL: there is none any more,
+ * or a signal has come. On a pipe no signal can be missed: it is let in by the wait itself. */
+static const char *next_line(struct chat *chat, struct line *input)
+{
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    const char *line = NULL;
+    sigset_t all;
+    sigset_t none;
+
+    sigfillset(&all);
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    service_idle_begin(&chat->talk.service);
+    if (chat->terminal || (!interrupted && ppoll(&in, 1, NULL, &none) > 0)) {
+        pthread_sigmask(SIG_SETMASK, &none, NULL);
+        line = interrupted ? NULL : line_read(input);
+    }
+    service_idle_end(&chat->talk.service);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
+    return line;
+}
+
 static enum status converse(struct chat *chat, struct err *err)
 {
     struct line *input = line_create(chat->terminal ? "> " : "");
@@ -141,7 +165,7 @@ static enum status converse(struct chat *chat, struct err *err)
     bool leave = false;
 
     while (!leave && leaving == 0 && status == STATUS_OK) {
-        const char *line = line_read(input);
+        const char *line = next_line(chat, input);
 
         if (line == NULL) {
             say(chat, "\n");
@@ -184,6 +208,7 @@ int cmd_chat(const struct options *options)
     enum status status = open_chat_world(&chat, options, &err);
 
     if (status == STATUS_OK) {
+        service_leave_signals(&chat.talk.service);
         take_signals();
         chat.talk.stop = &interrupted;
         start_conversation(&chat, options->system);

@@ -56,6 +56,7 @@ struct line *line_create(const char *prompt)
 
     line->prompt = prompt;
     if (isatty(STDIN_FILENO) != 1 || isatty(STDOUT_FILENO) != 1) {
+        setvbuf(stdin, NULL, _IONBF, 0); /* so that poll on it tells the truth */
         return line;
     }
     line->edit = el_init("lockstep", stdin, stdout, stderr);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cmd/service.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -294,6 +296,7 @@ enum status service_open(struct service *service, const struct options *options,
 
     service->options = options;
     service->signal_fd = -1;
+    service->wake_fd = -1;
     if ((status = check_options(options, err)) != STATUS_OK ||
         (!smoke && (status = read_model(service, err)) != STATUS_OK) ||
         (status = choose_sizes(service, want, err)) != STATUS_OK) {
@@ -301,6 +304,10 @@ enum status service_open(struct service *service, const struct options *options,
     }
     world_signals_block();
     status = world_signals_open(&service->signal_fd, err);
+    service->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (status == STATUS_OK && service->wake_fd < 0) {
+        status = err_set(err, STATUS_IO, "no event descriptor: %s", strerror(errno));
+    }
     if (status == STATUS_OK && options->allow_faults) {
         status = control_open(NULL, &service->control, err);
     }
@@ -319,6 +326,14 @@ enum status service_open(struct service *service, const struct options *options,
     return status;
 }
 
+static void close_fd(int *fd)
+{
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+}
+
 void service_close(struct service *service)
 {
     if (service->supervisor != NULL) {
@@ -332,9 +347,9 @@ void service_close(struct service *service)
     supervisor_destroy(&service->supervisor);
     batch_destroy(&service->batch);
     control_close(&service->control);
-    if (service->signal_fd >= 0 && service->options != NULL) {
-        close(service->signal_fd);
-        service->signal_fd = -1;
+    if (service->options != NULL) {
+        close_fd(&service->signal_fd);
+        close_fd(&service->wake_fd);
     }
 }
 
@@ -367,11 +382,12 @@ static enum status on_control(void *arg, const json_t *request, json_t *answer, 
 
 enum status service_turn(struct service *service, uint64_t deadline_ns, struct err *err)
 {
-    struct pollfd fds[1 + CONTROL_MAX_FDS];
+    struct pollfd fds[2 + CONTROL_MAX_FDS];
     uint32_t n = 0;
     enum world_state state;
 
     fds[n++] = (struct pollfd){.fd = service->signal_fd, .events = POLLIN};
+    fds[n++] = (struct pollfd){.fd = service->wake_fd, .events = POLLIN};
     if (service->control != NULL) {
         n += control_poll_fds(service->control, fds + n);
     }
@@ -380,7 +396,7 @@ enum status service_turn(struct service *service, uint64_t deadline_ns, struct e
     } else {
         supervisor_turn(service->supervisor, deadline_ns, fds, n);
     }
-    for (uint32_t i = 1; i < n; i++) {
+    for (uint32_t i = 2; i < n; i++) {
         if (fds[i].revents != 0) {
             control_run(service->control, on_control, service);
             break;
@@ -398,6 +414,45 @@ enum status service_turn(struct service *service, uint64_t deadline_ns, struct e
     return state == WORLD_FAILED || state == WORLD_DOWN
                ? err_set(err, STATUS_LINK, "%s", supervisor_why(service->supervisor))
                : STATUS_OK;
+}
+
+void service_leave_signals(struct service *service)
+{
+    close_fd(&service->signal_fd);
+}
+
+static void *run_idle(void *arg)
+{
+    struct service *service = arg;
+    struct pollfd wake = {.fd = service->wake_fd, .events = POLLIN};
+
+    while (poll(&wake, 1, 0) == 0 && service_turn(service, UINT64_MAX, NULL) == STATUS_OK) {
+    }
+    return NULL; /* what ended it, the next turn says again */
+}
+
+void service_idle_begin(struct service *service)
+{
+    sigset_t all;
+    sigset_t old;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the command's own thread's */
+    service->idling = pthread_create(&service->idle, NULL, run_idle, service) == 0;
+    pthread_sigmask(SIG_SETMASK, &old, NULL); /* without a thread the world waits, too */
+}
+
+void service_idle_end(struct service *service)
+{
+    eventfd_t value;
+
+    if (!service->idling) {
+        return;
+    }
+    ENSURE_OP(eventfd_write(service->wake_fd, 1), ==, 0);
+    pthread_join(service->idle, NULL);
+    ENSURE_OP(eventfd_read(service->wake_fd, &value), ==, 0);
+    service->idling = false;
 }
 
 int service_exit(const struct service *service, enum status status, const struct err *err)

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <pthread.h>
+
 #include "cmd/progress.h"
 #include "config/options.h"
 #include "engine/generation.h"
@@ -33,7 +35,10 @@ struct service {
     uint32_t max_context;
     uint32_t max_chunk;
     double load_seconds;
-    int signal_fd;     /* -1: none */
+    int signal_fd; /* -1: none */
+    int wake_fd;   /* ends the idle thread's turn; -1: none */
+    bool idling;   /* there is such a thread */
+    pthread_t idle;
     int caught_signal; /* that asks to leave; 0: none */
 };
 
@@ -49,6 +54,15 @@ void service_close(struct service *service);
 /* One turn of the world: until something has happened, at most until deadline_ns. STATUS_CANCELLED
  * once a signal has come, STATUS_LINK once the world has failed. */
 NODISCARD enum status service_turn(struct service *service, uint64_t deadline_ns, struct err *err);
+
+/* From now on signals are the command's own business: they are still blocked, and no turn takes
+ * them. */
+void service_leave_signals(struct service *service);
+
+/* While the command waits for a person: a thread of its own takes the turns, so that an idle world
+ * heals and the control socket answers. Between the two calls nothing else may be called. */
+void service_idle_begin(struct service *service);
+void service_idle_end(struct service *service);
 
 /* The columns of logits that a rank has. */
 NODISCARD enum status service_columns(const struct service *service, uint32_t rank,

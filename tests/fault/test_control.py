@@ -185,3 +185,19 @@ def test_chat(lockstep, talking, expected, tmp_path):
         worlds.quit_chat(leader)
     assert "injected: kill:rank=1\n" in leader.stderr, str(leader)
     assert bytes(leader.out) == expected.talk(talking, lines, worlds.SAMPLING), str(leader)
+
+
+def test_chat_at_its_prompt(lockstep, talking, expected, tmp_path):
+    """While it waits for a line."""
+    env = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    flags = [*worlds.SAMPLING, "--tp", N_RANKS, "--hang-ms", 500, "--allow-faults"]
+    with worlds.chat(lockstep, talking, *flags, env=env) as leader:
+        worlds.talk(leader, "one")
+        process = subprocess.run(
+            [lockstep, "fault", "--kill", "--rank", "1", "--pid", str(leader.pid)], timeout=60,
+            capture_output=True, encoding="utf-8", check=False, env={**os.environ, **env})
+        accepted(process, "kill:rank=1")
+        leader.wait_for("ready again")
+        worlds.talk(leader, "two")
+        worlds.quit_chat(leader)
+    assert bytes(leader.out) == expected.talk(talking, ("one", "two"), worlds.SAMPLING), str(leader)

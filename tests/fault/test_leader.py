@@ -50,6 +50,21 @@ def test_ranks_that_die_between_two_answers(lockstep, talking, expected, number,
     assert bytes(leader.out) == expected.talk(talking, LINES, worlds.SAMPLING), str(leader)
 
 
+@pytest.mark.san
+@pytest.mark.parametrize("rank", range(N_RANKS))
+def test_an_idle_world_heals_unasked(lockstep, talking, expected, rank):
+    """While the chat waits for a line."""
+    with worlds.chat(lockstep, talking, *worlds.SAMPLING, *WORLD) as leader:
+        worlds.talk(leader, LINES[0])
+        dead = leader.ranks()
+        worlds.kill(dead[rank], signal.SIGKILL)
+        leader.wait_for("ready again")
+        assert not set(dead.values()) & set(leader.ranks().values())
+        worlds.talk(leader, *LINES[1:])
+        worlds.quit_chat(leader)
+    assert bytes(leader.out) == expected.talk(talking, LINES, worlds.SAMPLING), str(leader)
+
+
 def test_each_committed_step_renews_the_budget(lockstep, talking, expected):
     """More rebuilds than the budget of 1 allows in a row."""
     lines = tuple("abcdef")
