@@ -22,6 +22,7 @@ build_needs=(
     "libxxhash-dev|pkg-config --exists libxxhash"
     "libhwloc-dev|pkg-config --exists hwloc"
     "libedit-dev|pkg-config --exists libedit"
+    "libcurl4-openssl-dev|pkg-config --exists libcurl"
 )
 python_needs=(
     "python3|command -v python3"
