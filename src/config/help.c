@@ -43,6 +43,9 @@ static void append_default(struct buf *text, const struct option_info *info)
     } else if (info->one_of != NULL) {
         buf_printf(text, " [%s]", info->one_of);
     }
+    if (info->type == OPTION_TYPE_TEXT && info->text != NULL) {
+        buf_printf(text, " (default %s)", info->text);
+    }
 }
 
 static void append_option(struct buf *buf, const struct option_info *info)

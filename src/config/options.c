@@ -17,6 +17,8 @@ const struct command_info command_infos[COMMAND_COUNT] = {
 
 #define ON(command) (1u << COMMAND_##command)
 #define ON_ALL      ((1u << COMMAND_COUNT) - 1)
+#define ON_MODELS   (ON(SERVE) | ON(RUN) | ON(CHAT) | ON(LOGITS) | ON(BENCH))
+#define PER_MODEL   OPTION_PER_MODEL
 #define AT(name)    offsetof(struct options, name), offsetof(struct options, given.name)
 #define OPTION_FLAG(name, letter, flag, commands, help) \
     {OPTION_TYPE_FLAG, letter, flag, commands, NULL, help, AT(name), .one_of = NULL},

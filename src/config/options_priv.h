@@ -12,11 +12,15 @@ enum option_type {
     OPTION_TYPE_LIST,
 };
 
+/* In option_info.commands: may differ between models. */
+#define OPTION_PER_MODEL (1u << 31)
+_Static_assert(COMMAND_COUNT < 31, "a command is a bit of option_info.commands");
+
 struct option_info {
     enum option_type type;
     char letter; /* 0: none */
     const char *flag;
-    uint32_t commands; /* bit i: enum command i accepts it */
+    uint32_t commands; /* bit i: enum command i accepts it; and OPTION_PER_MODEL */
     const char *value; /* what help calls the value; NULL for a flag */
     const char *help;
     size_t offset; /* of the member in struct options */

@@ -208,7 +208,8 @@ static void check_option(const struct option_info *info)
 {
     assert_int_equal(strncmp(info->flag, "--", 2), 0);
     assert_true(strlen(info->help) > 0);
-    assert_true(info->commands != 0 && info->commands < 1u << COMMAND_COUNT);
+    assert_true((info->commands & ~OPTION_PER_MODEL) != 0);
+    assert_true((info->commands & ~OPTION_PER_MODEL) < 1u << COMMAND_COUNT);
     assert_int_equal(info->value == NULL, info->type == OPTION_TYPE_FLAG);
     if (info->type == OPTION_TYPE_INT) {
         assert_true(info->n.min <= info->n.max && info->n.fallback <= info->n.max);

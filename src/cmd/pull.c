@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cmd/cmd.h"
+
+int cmd_pull(const struct options *options)
+{
+    return cmd_usage(options, "not in this build");
+}
