@@ -86,6 +86,7 @@ int main(int argc, char **argv)
     struct options options;
     struct err err = {0};
     enum command command;
+    int exit_status;
 
     if (argc < 2) {
         print_line("a command is missing (lockstep --help lists them)");
@@ -106,10 +107,12 @@ int main(int argc, char **argv)
         print_line(err.text);
         return CMD_USAGE;
     }
-    if (options_parse(command, argc - 2, argv + 2, &options, &err) != STATUS_OK) {
+    if (options_load(command, argc - 2, argv + 2, &options, &err) != STATUS_OK) {
         err_prefix(&err, "%s", command_name(command));
         print_line(err.text);
         return CMD_USAGE;
     }
-    return run(&options);
+    exit_status = run(&options);
+    options_release(&options);
+    return exit_status;
 }

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.san
 
-COMMANDS = ["run", "chat", "logits", "inspect", "tokenize", "detokenize", "render", "bench",
+COMMANDS = ["run", "chat", "serve", "pull", "logits", "inspect", "tokenize", "detokenize", "render", "bench",
             "smoke", "fault", "doctor"]
 
 

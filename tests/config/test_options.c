@@ -141,6 +141,8 @@ static void test_odd_words(void **state)
     assert_string_equal(accepted(COMMAND_RUN, "-- --raw").path, "--raw");
     assert_string_equal(accepted(COMMAND_RUN, "-").path, "-");
     assert_true(accepted(COMMAND_RUN, "--help --nonsense").help);
+    assert_true(accepted(COMMAND_RUN, "m --raw=true").raw);
+    assert_false(accepted(COMMAND_RUN, "m --raw --raw=false").raw);
     assert_true(accepted(COMMAND_RUN, "m --frequency-penalty -1.5").frequency_penalty == -1.5);
 }
 
@@ -150,7 +152,8 @@ static void test_refused(void **state)
     refused(COMMAND_RUN, "", "MODEL is missing (lockstep run --help)");
     refused(COMMAND_RUN, "m n", "unexpected argument n");
     refused(COMMAND_DOCTOR, "m", "unexpected argument m");
-    refused(COMMAND_RUN, "m --raw=1", "--raw takes no value");
+    refused(COMMAND_RUN, "m --raw=yes", "--raw: yes is neither true nor false");
+    refused(COMMAND_RUN, "m --fault=", "--fault: is empty");
     refused(COMMAND_RUN, "m -qv", "--quiet takes no value");
     refused(COMMAND_RUN, "m -p", "-p needs a value (TEXT)");
     refused(COMMAND_RUN, "m --temp", "--temp needs a value (T)");
@@ -208,8 +211,8 @@ static void check_option(const struct option_info *info)
 {
     assert_int_equal(strncmp(info->flag, "--", 2), 0);
     assert_true(strlen(info->help) > 0);
-    assert_true((info->commands & ~OPTION_PER_MODEL) != 0);
-    assert_true((info->commands & ~OPTION_PER_MODEL) < 1u << COMMAND_COUNT);
+    assert_true((info->commands & ~OPTION_MARKS) != 0);
+    assert_true((info->commands & ~OPTION_MARKS) < 1u << COMMAND_COUNT);
     assert_int_equal(info->value == NULL, info->type == OPTION_TYPE_FLAG);
     if (info->type == OPTION_TYPE_INT) {
         assert_true(info->n.min <= info->n.max && info->n.fallback <= info->n.max);
@@ -231,7 +234,7 @@ static void test_table(void **state)
             const struct option_info *a = &option_infos[i];
             const struct option_info *b = &option_infos[j];
 
-            if ((a->commands & b->commands) != 0) {
+            if ((a->commands & b->commands & ~OPTION_MARKS) != 0) {
                 assert_string_not_equal(a->flag, b->flag);
                 assert_false(a->letter != 0 && a->letter == b->letter);
             }
