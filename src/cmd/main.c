@@ -53,15 +53,22 @@ static int finish(int exit_status)
     return exit_status;
 }
 
-static int print_help(const struct options *options)
+/* Prints one of the texts that the tables make. */
+static int print_text(void (*write)(struct buf *buf))
 {
     struct buf text = {0};
 
-    if (options == NULL) {
-        options_help(&text);
-    } else {
-        options_help_command(&text, options->command);
-    }
+    write(&text);
+    fputs(buf_str(&text), stdout);
+    buf_release(&text);
+    return finish(CMD_OK);
+}
+
+static int print_command_help(enum command command)
+{
+    struct buf text = {0};
+
+    options_help_command(&text, command);
     fputs(buf_str(&text), stdout);
     buf_release(&text);
     return finish(CMD_OK);
@@ -70,7 +77,7 @@ static int print_help(const struct options *options)
 static int run(const struct options *options)
 {
     if (options->help) {
-        return print_help(options);
+        return print_command_help(options->command);
     }
     if (options->quiet && options->verbose) {
         return cmd_usage(options, "--quiet and --verbose exclude each other");
@@ -94,7 +101,7 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         (strcmp(argv[1], "help") == 0 && argc == 2)) {
-        return print_help(NULL);
+        return print_text(options_help);
     }
     if (strcmp(argv[1], "rank") == 0) {
         return cmd_rank(argc - 2, argv + 2);
@@ -102,6 +109,12 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--version") == 0) {
         printf("lockstep %s\n", LOCKSTEP_VERSION);
         return finish(CMD_OK);
+    }
+    if (strcmp(argv[1], "--man") == 0) {
+        return print_text(options_man);
+    }
+    if (strcmp(argv[1], "--options-md") == 0) {
+        return print_text(options_markdown);
     }
     if (command_find(argv[1], &command, &err) != STATUS_OK) {
         print_line(err.text);

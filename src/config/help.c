@@ -34,17 +34,18 @@ static void append_wrapped(struct buf *buf, size_t line_start, const char *text)
     buf_append_char(buf, '\n');
 }
 
-static void append_default(struct buf *text, const struct option_info *info)
+void option_describe(const struct option_info *info, struct buf *buf)
 {
+    buf_append_str(buf, info->help);
     if (info->type == OPTION_TYPE_INT && info->n.fallback >= info->n.min) {
-        buf_printf(text, " (default %lld)", (long long)info->n.fallback);
+        buf_printf(buf, " (default %lld)", (long long)info->n.fallback);
     } else if (info->type == OPTION_TYPE_REAL) {
-        buf_printf(text, " (default %g)", info->x.fallback);
+        buf_printf(buf, " (default %g)", info->x.fallback);
     } else if (info->one_of != NULL) {
-        buf_printf(text, " [%s]", info->one_of);
+        buf_printf(buf, " [%s]", info->one_of);
     }
     if (info->type == OPTION_TYPE_TEXT && info->text != NULL) {
-        buf_printf(text, " (default %s)", info->text);
+        buf_printf(buf, " (default %s)", info->text);
     }
 }
 
@@ -61,8 +62,7 @@ static void append_option(struct buf *buf, const struct option_info *info)
     if (info->value != NULL) {
         buf_printf(buf, " %s", info->value);
     }
-    buf_append_str(&text, info->help);
-    append_default(&text, info);
+    option_describe(info, &text);
     append_wrapped(buf, line_start, buf_str(&text));
     buf_release(&text);
 }
@@ -74,23 +74,31 @@ void options_help(struct buf *buf)
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         buf_printf(buf, "  %-12s%s\n", command_infos[i].name, command_infos[i].summary);
     }
-    buf_append_str(buf,
-                   "\nlockstep COMMAND --help shows a command's options, lockstep --version the "
-                   "version.\nMODEL is a GGUF file or a Hugging Face folder.\n"
-                   "Exit status: 0 done, 1 bad input, 2 wrong usage, 3 the world of ranks failed, "
-                   "128 + n ended\n"
-                   "by signal n.\n");
+    buf_append_str(
+        buf,
+        "\nlockstep COMMAND --help shows a command's options, lockstep --version the "
+        "version.\nOptions may also stand in lockstep.conf and in the environment: docs/options.md "
+        "and the man page\nsay how. MODEL is a GGUF file or a Hugging Face folder.\n"
+        "Exit status: 0 done, 1 bad input, 2 wrong usage, 3 the world of ranks failed, "
+        "128 + n ended\n"
+        "by signal n.\n");
 }
 
 void options_help_command(struct buf *buf, enum command command)
 {
     const struct command_info *info = &command_infos[command];
+    const char *title = NULL; /* of the options that follow, until one of them is shown */
 
-    buf_printf(buf, "Usage: lockstep %s %s%s[options]\n\n%s: %s\n%s\nOptions:\n", info->name,
-               info->positional, info->positional[0] == '\0' ? "" : " ", info->name, info->summary,
-               info->notes);
+    buf_printf(buf, "Usage: lockstep %s %s%s[options]\n\n%s: %s\n%s", info->name, info->positional,
+               info->positional[0] == '\0' ? "" : " ", info->name, info->summary, info->notes);
     for (size_t i = 0; i < n_option_infos; i++) {
-        if ((option_infos[i].commands & 1u << command) != 0) {
+        if (option_infos[i].type == OPTION_TYPE_GROUP) {
+            title = option_infos[i].flag;
+        } else if (option_accepted(command, &option_infos[i])) {
+            if (title != NULL) {
+                buf_printf(buf, "\n%s:\n", title);
+                title = NULL;
+            }
             append_option(buf, &option_infos[i]);
         }
     }

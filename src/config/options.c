@@ -14,14 +14,15 @@ const struct command_info command_infos[COMMAND_COUNT] = {
 #undef COMMAND
 };
 
-#define ON(command) (1u << COMMAND_##command)
-#define ON_ALL      ((1u << COMMAND_COUNT) - 1)
-#define ON_MODELS   (ON(SERVE) | ON(RUN) | ON(CHAT) | ON(LOGITS) | ON(BENCH))
-#define PER_MODEL   OPTION_PER_MODEL
-#define NOT_FILE    OPTION_NOT_FILE
-#define NOT_ENV     OPTION_NOT_ENV
-#define ONCE        (NOT_FILE | NOT_ENV)
-#define AT(name)    offsetof(struct options, name), offsetof(struct options, given.name)
+#define ON(command)         (1u << COMMAND_##command)
+#define ON_ALL              ((1u << COMMAND_COUNT) - 1)
+#define ON_MODELS           (ON(SERVE) | ON(RUN) | ON(CHAT) | ON(LOGITS) | ON(BENCH))
+#define PER_MODEL           OPTION_PER_MODEL
+#define NOT_FILE            OPTION_NOT_FILE
+#define NOT_ENV             OPTION_NOT_ENV
+#define ONCE                (NOT_FILE | NOT_ENV)
+#define AT(name)            offsetof(struct options, name), offsetof(struct options, given.name)
+#define OPTION_GROUP(title) {OPTION_TYPE_GROUP, .flag = title},
 #define OPTION_FLAG(name, letter, flag, commands, help) \
     {OPTION_TYPE_FLAG, letter, flag, commands, NULL, help, AT(name), .one_of = NULL},
 #define OPTION_LIST(name, letter, flag, commands, value, help) \
@@ -37,6 +38,7 @@ const struct option_info option_infos[] = {
 #include "config/options.def"
 };
 const size_t n_option_infos = ARRAY_LEN(option_infos);
+#undef OPTION_GROUP
 #undef OPTION_FLAG
 #undef OPTION_LIST
 #undef OPTION_INT

@@ -26,6 +26,7 @@ struct option_list {
     uint32_t n;
 };
 
+#define OPTION_GROUP(title)
 #define OPTION_FLAG(name, letter, flag, commands, help)                            bool name;
 #define OPTION_LIST(name, letter, flag, commands, value, help)                     bool name;
 #define OPTION_INT(name, letter, flag, commands, value, min, max, fallback, help)  bool name;
@@ -35,12 +36,14 @@ struct option_list {
 struct options_given {
 #include "config/options.def"
 };
+#undef OPTION_GROUP
 #undef OPTION_FLAG
 #undef OPTION_LIST
 #undef OPTION_INT
 #undef OPTION_REAL
 #undef OPTION_TEXT
 
+#define OPTION_GROUP(title)
 #define OPTION_FLAG(name, letter, flag, commands, help)                            bool name;
 #define OPTION_LIST(name, letter, flag, commands, value, help)                     struct option_list name;
 #define OPTION_INT(name, letter, flag, commands, value, min, max, fallback, help)  int64_t name;
@@ -58,6 +61,7 @@ struct options {
     struct options_given given;
 #include "config/options.def"
 };
+#undef OPTION_GROUP
 #undef OPTION_FLAG
 #undef OPTION_LIST
 #undef OPTION_INT

@@ -89,7 +89,7 @@ static enum status unknown_name(const struct reader *reader, const char *name, s
     for (size_t i = 0; i < n_option_infos; i++) {
         uint32_t marks = option_infos[i].commands;
 
-        if ((marks & OPTION_NOT_FILE) == 0 &&
+        if (option_infos[i].type != OPTION_TYPE_GROUP && (marks & OPTION_NOT_FILE) == 0 &&
             (reader->model == NULL || (marks & OPTION_PER_MODEL) != 0)) {
             nearest_consider(&nearest, option_infos[i].flag + 2);
         }

@@ -5,6 +5,8 @@
 #include "config/options.h"
 
 enum option_type {
+    OPTION_TYPE_GROUP, /* no option: flag is the title of those that follow; no command accepts it
+                        */
     OPTION_TYPE_FLAG,
     OPTION_TYPE_INT,
     OPTION_TYPE_REAL,
@@ -76,6 +78,9 @@ bool option_given(const struct options *options, const struct option_info *info)
 
 /* Takes from lower what is given there and not in options. A list is taken whole. */
 void option_fill(struct options *options, const struct options *lower);
+
+/* Appends what the option does and its default, as one sentence without a full stop. */
+void option_describe(const struct option_info *info, struct buf *buf);
 
 /* Appends the name of the option's environment variable. */
 void option_env_name(const struct option_info *info, struct buf *buf);

@@ -109,6 +109,8 @@ enum status option_set(struct options *options, const struct option_info *info, 
     enum status status = STATUS_OK;
 
     switch (info->type) {
+    case OPTION_TYPE_GROUP:
+        return err_set(err, STATUS_BUG, "%s is no option", name);
     case OPTION_TYPE_FLAG:
         status = set_flag(name, text, member, err);
         break;
@@ -137,8 +139,13 @@ void option_set_fallbacks(struct options *options)
         const struct option_info *info = &option_infos[i];
         void *member = member_of(options, info);
 
+        if (info->type == OPTION_TYPE_GROUP) {
+            continue;
+        }
         *given_of(options, info) = false;
         switch (info->type) {
+        case OPTION_TYPE_GROUP:
+            break;
         case OPTION_TYPE_FLAG:
             *(bool *)member = false;
             break;
@@ -168,10 +175,18 @@ void option_fill(struct options *options, const struct options *lower)
         [OPTION_TYPE_LIST] = sizeof(struct option_list),
     };
 
+    /* these two exclude each other, so whoever gives one has settled both */
+    bool is_loudness_settled = options->given.quiet || options->given.verbose;
+
     for (size_t i = 0; i < n_option_infos; i++) {
         const struct option_info *info = &option_infos[i];
 
-        if (option_given(lower, info) && !option_given(options, info)) {
+        if (is_loudness_settled && (info->offset == offsetof(struct options, quiet) ||
+                                    info->offset == offsetof(struct options, verbose))) {
+            continue;
+        }
+        if (info->type != OPTION_TYPE_GROUP && option_given(lower, info) &&
+            !option_given(options, info)) {
             memcpy(member_of(options, info), (const char *)lower + info->offset, sizes[info->type]);
             *given_of(options, info) = true;
         }
