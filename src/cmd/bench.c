@@ -39,7 +39,7 @@ struct bench {
     struct err err;
 };
 
-static bool take_token(void *arg, UNUSED int32_t token)
+static bool take_token(void *arg, UNUSED const struct batch_token *token)
 {
     struct bench *b = arg;
 
@@ -94,14 +94,13 @@ static enum status answer(struct bench *b, uint32_t rep, struct err *err)
         .end = take_end,
         .arg = b,
     };
-    uint32_t cached;
     uint64_t id;
     enum status status;
 
     b->prompt[0] = (int32_t)((rep + 1) % b->service.config.vocab);
     b->first_ns = 0;
     b->over = false;
-    status = batch_add(b->service.batch, &request, &id, &cached, err);
+    status = batch_add(b->service.batch, &request, &id, err);
     while (status == STATUS_OK && !b->over) {
         status = service_turn(&b->service, UINT64_MAX, err);
     }

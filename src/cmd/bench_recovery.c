@@ -39,7 +39,7 @@ struct recovery {
     double *values[FIGURE_COUNT]; /* [reps] milliseconds; tokens a second */
 };
 
-static bool take_token(void *arg, int32_t token)
+static bool take_token(void *arg, const struct batch_token *token)
 {
     struct recovery *r = arg;
     uint64_t now = clock_ns();
@@ -51,10 +51,10 @@ static bool take_token(void *arg, int32_t token)
         r->next_ns = now;
     }
     if (r->kill_at == 0) {
-        r->answer[r->n] = token;
-    } else if (r->answer[r->n] != token) {
+        r->answer[r->n] = token->token;
+    } else if (r->answer[r->n] != token->token) {
         err_set(&r->err, STATUS_BUG, "token %u is %d after the rebuild, and was %d before", r->n,
-                token, r->answer[r->n]);
+                token->token, r->answer[r->n]);
     }
     r->n++;
     if (r->n == r->kill_at) {
@@ -86,7 +86,6 @@ static enum status run_answer(struct recovery *r, uint32_t kill_at, struct err *
         .end = take_end,
         .arg = r,
     };
-    uint32_t cached;
     uint64_t id;
     enum status status;
 
@@ -96,7 +95,7 @@ static enum status run_answer(struct recovery *r, uint32_t kill_at, struct err *
     r->next_ns = 0;
     r->over = false;
     r->start_ns = clock_ns();
-    status = batch_add(r->service.batch, &request, &id, &cached, err);
+    status = batch_add(r->service.batch, &request, &id, err);
     while (status == STATUS_OK && !r->over) {
         status = service_turn(&r->service, UINT64_MAX, err);
     }

@@ -118,6 +118,7 @@ struct output {
     struct buf piece;
     uint64_t first_ns; /* when the first token came */
     uint32_t n;
+    uint32_t n_cached; /* of the prompt */
     bool over;
     enum batch_end finish;
     struct err err; /* of the answer, or of writing it */
@@ -140,22 +141,29 @@ static bool write_piece(struct output *out)
     return true;
 }
 
-static bool take_token(void *arg, int32_t token)
+static void take_start(void *arg, uint32_t n_cached)
+{
+    struct output *out = arg;
+
+    out->n_cached = n_cached;
+}
+
+static bool take_token(void *arg, const struct batch_token *token)
 {
     struct output *out = arg;
 
     out->first_ns = out->first_ns == 0 ? clock_ns() : out->first_ns;
-    if (generation_is_end(&out->talk->ends, token)) {
+    if (generation_is_end(&out->talk->ends, token->token)) {
         return false;
     }
-    if (token_ids_push(out->ids, token) != STATUS_OK) {
+    if (token_ids_push(out->ids, token->token) != STATUS_OK) {
         err_set(&out->err, STATUS_NO_MEMORY, "no memory for the answer's tokens");
         return false;
     }
     if (out->talk->options->ids) {
-        buf_printf(&out->piece, "%s%d", out->n > 0 ? " " : "", token);
+        buf_printf(&out->piece, "%s%d", out->n > 0 ? " " : "", token->token);
     } else {
-        detok_push(&out->detok, token, &out->piece);
+        detok_push(&out->detok, token->token, &out->piece);
     }
     out->n++;
     return write_piece(out);
@@ -222,13 +230,13 @@ enum status talk_answer(struct talk *talk, struct token_ids *ids, struct buf *an
         .n_prompt = (uint32_t)ids->n,
         .max_generated =
             talk->options->max_tokens < 0 ? UINT32_MAX : (uint32_t)talk->options->max_tokens,
+        .started = take_start,
         .token = take_token,
         .end = take_end,
         .arg = &out,
     };
     struct talk_result result = {.finish = BATCH_LENGTH};
     uint64_t start = clock_ns();
-    uint32_t cached = 0;
     uint64_t id;
     enum status status = sample_params_check(&talk->params, talk->service.config.vocab, err);
 
@@ -237,7 +245,7 @@ enum status talk_answer(struct talk *talk, struct token_ids *ids, struct buf *an
         return status;
     }
     detok_init(&out.detok, talk->tokenizer, TOKENIZER_SKIP_SPECIAL);
-    status = batch_add(talk->service.batch, &request, &id, &cached, err);
+    status = batch_add(talk->service.batch, &request, &id, err);
     if (status == STATUS_OK) {
         status = drive(talk, &out, id, err);
     }
@@ -251,7 +259,7 @@ enum status talk_answer(struct talk *talk, struct token_ids *ids, struct buf *an
         }
     }
     result.finish = out.finish;
-    result.n_prompt = request.n_prompt - cached;
+    result.n_prompt = request.n_prompt - out.n_cached;
     result.n_generated = out.n;
     result.prefill_ns = out.first_ns == 0 ? 0 : out.first_ns - start;
     result.decode_ns = out.first_ns == 0 ? 0 : clock_ns() - out.first_ns;

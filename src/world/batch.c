@@ -88,6 +88,36 @@ uint32_t batch_running(const struct batch *batch)
     return n;
 }
 
+uint32_t batch_waiting(const struct batch *batch)
+{
+    return batch->n_waiting;
+}
+
+void batch_stats(const struct batch *batch, struct batch_stats *ret_stats)
+{
+    *ret_stats = (struct batch_stats){
+        .running = batch_running(batch),
+        .kv_total = batch->config.n_pages,
+        .kv_used = batch->config.n_pages - batch->n_free,
+        .kv_free = batch->n_free,
+    };
+}
+
+bool batch_has_work(const struct batch *batch)
+{
+    return batch->runs != NULL;
+}
+
+bool batch_idle(const struct batch *batch)
+{
+    return batch->n_steps == 0;
+}
+
+void batch_pause(struct batch *batch, bool paused)
+{
+    batch->paused = paused;
+}
+
 /* The journal keeps bytes, at no particular alignment. */
 struct plan_params batch_params(const struct batch_run *run)
 {
@@ -243,7 +273,7 @@ static enum status write_journal(struct batch *b, const struct batch_request *re
 }
 
 enum status batch_add(struct batch *batch, const struct batch_request *request, uint64_t *ret_id,
-                      uint32_t *ret_n_cached, struct err *err)
+                      struct err *err)
 {
     struct batch *b = batch;
     uint32_t room = b->config.max_context + 1 - MIN(request->n_prompt, b->config.max_context);
@@ -290,7 +320,9 @@ enum status batch_add(struct batch *batch, const struct batch_request *request, 
     slot->tokens = NULL;
     slot->n_tokens = 0;
     *ret_id = ++b->last_id;
-    *ret_n_cached = cached;
+    if (request->started != NULL) {
+        request->started(request->arg, cached);
+    }
     return STATUS_OK;
 }
 
@@ -395,7 +427,7 @@ static void commit_part(struct batch *b, const struct batch_part *part, uint64_t
     }
     if (token != NULL && !sampled) {
         end_not_a_number(run, token, run->entry->positions - 1);
-    } else if (sampled && !run->request.token(run->request.arg, token->token)) {
+    } else if (sampled && !run->request.token(run->request.arg, &(struct batch_token){.token = token->token})) {
         end(run, BATCH_STOP, STATUS_OK, NULL);
     } else if (sampled && run->entry->n_generated == run->entry->max_generated) {
         end(run, BATCH_LENGTH, STATUS_OK, NULL);

@@ -24,13 +24,16 @@
 struct batch;
 
 struct batch_config {
-    uint32_t n_slots; /* requests that run at once, at most PLAN_MAX_SLOTS */
-    uint32_t max_rows;
+    uint32_t n_slots;   /* requests that run at once, at most PLAN_MAX_SLOTS */
+    uint32_t max_queue; /* requests that wait for that, at most */
+    uint32_t max_rows;  /* of a step: its token budget, at least n_slots */
     uint32_t n_pages; /* KV pages of the world */
     uint32_t page_tokens;
     uint32_t max_context;
     uint32_t vocab;
-    bool hash_state; /* ranks compare their activations after every step */
+    uint32_t max_top;        /* likeliest tokens that may be asked for with each token */
+    uint32_t max_score_rows; /* rows of prompts, in a step, whose tokens are scored */
+    bool hash_state;         /* ranks compare their activations after every step */
     size_t journal_bytes;
 };
 
@@ -41,18 +44,56 @@ enum batch_end {
     BATCH_FAILED,    /* why says it */
 };
 
+/* A token, and what the ranks said of it. Lent for the call. */
+struct batch_token {
+    int32_t token;
+    float logprob;                 /* 0 where none was asked for */
+    const struct result_top *tops; /* [n_tops] the likeliest first */
+    uint32_t n_tops;
+};
+
 struct batch_request {
     struct plan_params params;    /* how it is sampled; slot and counts but n_bias are set here */
     const struct plan_bias *bias; /* [params.n_bias] */
     const int32_t *prompt;        /* [n_prompt], at least one token */
     uint32_t n_prompt;
     uint32_t max_generated; /* at least 1; cut to what the context holds */
+    uint64_t tenant;        /* requests of one tenant share one part of the machine */
+    int32_t priority;       /* smaller: sooner */
+    uint64_t salt;          /* prefixes are only shared among requests of equal salt */
+    bool logprobs;          /* of generated tokens, */
+    uint32_t n_top;         /* and of so many of the likeliest in their places */
+    bool prompt_logprobs;   /* also of the prompt's tokens; then all of it is computed anew */
+    uint32_t n_prompt_top;
+
+    /* Called the first time that its rows are issued; n_cached tokens of its prompt were in the
+     * prefix cache. May be NULL. */
+    void (*started)(void *arg, uint32_t n_cached);
     /* Called with each token once all ranks have it. False: it is not part of the answer, and the
      * answer ends. */
-    bool (*token)(void *arg, int32_t token);
+    bool (*token)(void *arg, const struct batch_token *token);
+    /* Called for the prompt's tokens at positions 1, 2 ... in order, each once, with
+     * prompt_logprobs. */
+    void (*prompt_token)(void *arg, uint32_t position, const struct batch_token *token);
     /* Called once, last. status and why: of BATCH_FAILED. */
     void (*end)(void *arg, enum batch_end end, enum status status, const char *why);
     void *arg;
+};
+
+struct batch_stats {
+    uint32_t running; /* requests, */
+    uint32_t waiting;
+    uint32_t kv_total; /* pages: kv_used + kv_cached + kv_free */
+    uint32_t kv_used;  /* have a holder */
+    uint32_t kv_cached;
+    uint32_t kv_free;
+    uint64_t preemptions;      /* ever, as all that follow */
+    uint64_t prefix_queries;   /* prompt tokens looked up in the prefix cache, */
+    uint64_t prefix_hits;      /* and found */
+    uint64_t prompt_tokens;    /* computed or found, each once a request */
+    uint64_t generated_tokens; /* handed out */
+    uint64_t steps;            /* committed */
+    uint64_t step_rows;        /* of all of them */
 };
 
 /* Never NULL. */
@@ -64,15 +105,26 @@ void batch_destroy(struct batch **batch);
 void batch_handle(struct batch *batch, struct supervisor_handlers *handlers);
 void batch_attach(struct batch *batch, struct supervisor *supervisor);
 
-/* Adds a request, copying all of it; n_cached of its prompt's tokens need not be computed.
- * STATUS_LIMIT: it does not fit the context, or there is no slot, page or journal room now. */
+/* Adds a request, copying all of it; it waits for its turn. STATUS_INVALID: it can never run
+ * (its tokens, or its size, with the numbers). STATUS_LIMIT: the queue is full, or the journal. */
 NODISCARD enum status batch_add(struct batch *batch, const struct batch_request *request,
-                                uint64_t *ret_id, uint32_t *ret_n_cached, struct err *err);
+                                uint64_t *ret_id, struct err *err);
 
-/* Ends a request; nothing happens if it has ended. */
+/* Ends a request, whether it waits or runs: nothing more is issued for it. Nothing happens if it
+ * has ended. */
 void batch_cancel(struct batch *batch, uint64_t id);
 
 uint32_t batch_running(const struct batch *batch);
+uint32_t batch_waiting(const struct batch *batch);
+void batch_stats(const struct batch *batch, struct batch_stats *ret_stats);
+
+/* Anything to issue, or in flight. */
+bool batch_has_work(const struct batch *batch);
+/* No step is in flight. */
+bool batch_idle(const struct batch *batch);
+/* While it is paused nothing is issued; steps in flight end. So worlds that share cores can take
+ * turns. */
+void batch_pause(struct batch *batch, bool paused);
 
 /* Issues what can be issued and lets the supervisor turn once. */
 void batch_turn(struct batch *batch, uint64_t deadline_ns, struct pollfd *extra, uint32_t n_extra);

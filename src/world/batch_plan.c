@@ -176,7 +176,7 @@ bool batch_issue(struct batch *b)
     bool lone;
     enum status status;
 
-    if (b->n_steps == FLIGHT_MAX_STEPS || !supervisor_can_issue(b->supervisor)) {
+    if (b->paused || b->n_steps == FLIGHT_MAX_STEPS || !supervisor_can_issue(b->supervisor)) {
         return false;
     }
     lone = is_lone_step(b, &others);

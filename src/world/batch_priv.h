@@ -78,6 +78,8 @@ struct batch {
     struct batch_step steps[FLIGHT_MAX_STEPS]; /* oldest first */
     uint32_t n_steps;
     struct batch_space space;
+    uint32_t n_waiting;
+    bool paused;
     bool lone_turn; /* the next step may be a lone request's */
 };
 

@@ -19,6 +19,7 @@ struct asked {
     uint32_t max_generated;
     uint32_t stop_at; /* its token function says false at this token */
     uint64_t id;
+    uint32_t n_started;
     uint32_t n_cached;
 
     int32_t got[FAKE_CONTEXT + 4];
@@ -34,13 +35,22 @@ struct asked {
     struct asked *other; /* for these two */
 };
 
-static inline bool scene_token(void *arg, int32_t token)
+static inline void scene_started(void *arg, uint32_t n_cached)
+{
+    struct asked *asked = arg;
+
+    assert_int_equal(asked->n_started++, 0);
+    assert_false(asked->ended);
+    asked->n_cached = n_cached;
+}
+
+static inline bool scene_token(void *arg, const struct batch_token *token)
 {
     struct asked *asked = arg;
 
     assert_false(asked->ended);
     ENSURE_OP(asked->n_got, <, ARRAY_LEN(asked->got));
-    asked->got[asked->n_got++] = token;
+    asked->got[asked->n_got++] = token->token;
     asked->n_blamed = 0;
     if (asked->on_token != NULL) {
         asked->on_token(asked);

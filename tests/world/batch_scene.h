@@ -25,13 +25,14 @@ static inline enum status scene_try_add(struct scene *scene, struct asked *asked
         .prompt = asked->prompt,
         .n_prompt = asked->n_prompt,
         .max_generated = asked->max_generated,
+        .started = scene_started,
         .token = scene_token,
         .end = scene_end,
         .arg = asked,
     };
 
     asked->scene = scene;
-    return batch_add(scene->b, &request, &asked->id, &asked->n_cached, err);
+    return batch_add(scene->b, &request, &asked->id, err);
 }
 
 static inline void scene_add(struct scene *scene, struct asked *asked)
