@@ -7,6 +7,7 @@ struct named_template {
     char *name;
     struct chat_template *template; /* NULL: it could not be parsed */
     char *error;                    /* why */
+    struct buf source;
 };
 
 struct chat_prompt {
@@ -29,6 +30,7 @@ static void release_template(struct named_template *named)
     chat_template_destroy(&named->template);
     free(named->name);
     free(named->error);
+    buf_release(&named->source);
 }
 
 void chat_prompt_destroy(struct chat_prompt **prompt)
@@ -67,6 +69,7 @@ void chat_prompt_add(struct chat_prompt *prompt, const char *name, const char *t
         release_template(named);
     }
     *named = (struct named_template){.name = xstrdup(name)};
+    buf_append(&named->source, text, size);
     if (chat_template_create(text, size, &named->template, &err) != STATUS_OK) {
         named->error = xstrdup(err.text);
     }
@@ -170,6 +173,14 @@ static const struct named_template *choose(const struct chat_prompt *prompt, boo
     const struct named_template *named = has_tools ? find_template(prompt, "tool_use") : NULL;
 
     return named != NULL ? named : find_template(prompt, "default");
+}
+
+const char *chat_prompt_source(const struct chat_prompt *prompt, bool has_tools, size_t *ret_size)
+{
+    const struct named_template *named = choose(prompt, has_tools);
+
+    *ret_size = named != NULL ? named->source.len : 0;
+    return named != NULL ? buf_str(&named->source) : NULL;
 }
 
 /* The request with what it lacks; a new reference. */

@@ -35,6 +35,10 @@ void chat_prompt_set_token(struct chat_prompt *prompt, const char *name, const c
 
 bool chat_prompt_is_empty(const struct chat_prompt *prompt);
 
+/* The text of the template that a request with or without tools takes, valid until one is added;
+ * NULL and size 0 if there is none. */
+const char *chat_prompt_source(const struct chat_prompt *prompt, bool has_tools, size_t *ret_size);
+
 /* Renders request (an object: messages, tools, add_generation_prompt, other variables) and appends
  * to out. On failure (STATUS_INVALID) out is untouched and message is set as chat_template_render
  * does. */
