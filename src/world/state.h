@@ -209,6 +209,9 @@ const char *world_state_text(enum world_state state);
 const char *world_event_text(enum world_event_kind kind);
 const char *world_action_text(enum world_action_kind kind);
 
+/* One word: "signal", "hang"; NULL for WORLD_CAUSE_NONE. */
+const char *world_cause_word(enum world_cause cause);
+
 /* One sentence, for example "rank 1 died of signal 9 (Killed)". Returns out. */
 char *world_fault_text(const struct world_fault *fault, char *out, size_t size);
 

@@ -382,12 +382,31 @@ const char *supervisor_why(const struct supervisor *supervisor)
     return supervisor->why;
 }
 
+struct supervisor_fault supervisor_last_fault(const struct supervisor *supervisor)
+{
+    return supervisor->last_fault;
+}
+
+void supervisor_load_progress(const struct supervisor *supervisor, uint32_t rank,
+                              uint64_t *ret_done, uint64_t *ret_total)
+{
+    bool there = rank < supervisor->n_members;
+
+    *ret_done = there ? supervisor->members[rank].load_done : 0;
+    *ret_total = there ? supervisor->members[rank].load_total : 0;
+}
+
 bool supervisor_refused(const struct supervisor *supervisor)
 {
     const struct world_fault *fault = &supervisor->machine.fault;
 
     return fault->cause == WORLD_CAUSE_ERROR &&
            (fault->detail == WORLD_ERROR_USER || fault->detail == WORLD_ERROR_MEMORY);
+}
+
+uint64_t supervisor_epoch(const struct supervisor *supervisor)
+{
+    return supervisor->machine.epoch;
 }
 
 uint64_t supervisor_rebuilds(const struct supervisor *supervisor)

@@ -92,9 +92,23 @@ enum world_state supervisor_state(const struct supervisor *supervisor);
 uint32_t supervisor_ranks(const struct supervisor *supervisor);
 /* Why the world was last rebuilt, stopped or failed: one line, with every rank's own error. */
 const char *supervisor_why(const struct supervisor *supervisor);
+/* The last fault, for who shows it; kind NULL: there was none. */
+struct supervisor_fault {
+    const char *kind; /* "signal", "hang" ...: world_cause_word */
+    uint32_t rank;
+    bool injected;
+    uint64_t step; /* where the rank was; 0: in no step */
+    uint32_t layer;
+    uint32_t collective;
+};
+struct supervisor_fault supervisor_last_fault(const struct supervisor *supervisor);
+/* What the rank has read of its share, in this epoch's load. */
+void supervisor_load_progress(const struct supervisor *supervisor, uint32_t rank,
+                              uint64_t *ret_done, uint64_t *ret_total);
 /* True if the last load was refused for a reason that lies with the user: files, options, memory.
  */
 bool supervisor_refused(const struct supervisor *supervisor);
+uint64_t supervisor_epoch(const struct supervisor *supervisor);
 uint64_t supervisor_rebuilds(const struct supervisor *supervisor);
 uint64_t supervisor_next_step(const struct supervisor *supervisor);
 pid_t supervisor_pid(const struct supervisor *supervisor, uint32_t rank); /* 0: not alive */

@@ -304,17 +304,38 @@ static void dump_pages(struct supervisor *s)
     free(page);
 }
 
+/* Keeps which rank failed how, and where it was. */
+static void keep_fault(struct supervisor *s)
+{
+    const struct world_fault *fault = &s->machine.fault;
+    struct status_snapshot *page = xalloc(sizeof(*page));
+
+    s->last_fault = (struct supervisor_fault){.kind = world_cause_word(fault->cause),
+                                              .rank = fault->rank,
+                                              .injected = fault->injected};
+    if (fault->rank < s->n_members && read_page(s, fault->rank, page)) {
+        s->last_fault.step = page->progress.step;
+        s->last_fault.layer = page->progress.layer;
+        s->last_fault.collective = page->progress.collective;
+    }
+    free(page);
+}
+
 void watch_report(struct supervisor *s, enum world_state state)
 {
     switch ((int)state) {
     case WORLD_REBUILDING:
         s->fault_ns = clock_ns();
+        keep_fault(s);
         watch_explain(s);
         log_warn("%s; rebuilding the world of %u", s->why, s->machine.n_ranks);
         dump_pages(s);
         break;
     case WORLD_STOPPING:
         watch_explain(s);
+        if (s->machine.fault.cause != WORLD_CAUSE_NONE) {
+            keep_fault(s);
+        }
         break;
     case WORLD_READY:
         s->ready_ns = clock_ns();
