@@ -84,22 +84,28 @@ static enum status take_value(char *text, const char **ret_value, struct err *er
 
 static enum status unknown_name(const struct reader *reader, const char *name, struct err *err)
 {
-    struct nearest nearest = {.given = name};
+    struct nearest here = {.given = name};  /* what may stand in this part */
+    struct nearest above = {.given = name}; /* what may not, but before the first section */
 
     for (size_t i = 0; i < n_option_infos; i++) {
-        uint32_t marks = option_infos[i].commands;
+        const struct option_info *info = &option_infos[i];
 
-        if (option_infos[i].type != OPTION_TYPE_GROUP && (marks & OPTION_NOT_FILE) == 0 &&
-            (reader->model == NULL || (marks & OPTION_PER_MODEL) != 0)) {
-            nearest_consider(&nearest, option_infos[i].flag + 2);
+        if (info->type != OPTION_TYPE_GROUP && (info->commands & OPTION_NOT_FILE) == 0) {
+            bool is_here = reader->model == NULL || (info->commands & OPTION_PER_MODEL) != 0;
+
+            nearest_consider(is_here ? &here : &above, info->flag + 2);
         }
     }
     if (reader->model != NULL) {
-        nearest_consider(&nearest, "path");
+        nearest_consider(&here, "path");
     }
-    if (nearest.name != NULL) {
-        return err_set(err, STATUS_INVALID, "unknown option %s, did you mean %s?", name,
-                       nearest.name);
+    if (here.name != NULL) {
+        return err_set(err, STATUS_INVALID, "unknown option %s, did you mean %s?", name, here.name);
+    }
+    if (above.name != NULL) {
+        return err_set(err, STATUS_INVALID,
+                       "unknown option %s, did you mean %s (before the first [model NAME])?", name,
+                       above.name);
     }
     return err_set(err, STATUS_INVALID, "unknown option %s (lockstep COMMAND --help lists them)",
                    name);

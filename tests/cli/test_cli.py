@@ -45,6 +45,10 @@ def test_the_documented_flags_exist(run):
     wanted = {
         "run": "-p -n --temp --top-k --top-p --seed --threads --chunk --tp --ids --raw --prompt-ids",
         "chat": "--tp --fault --restart-budget --hang-ms --reprefill --allow-faults --devices",
+        "serve": "--tp --port --host --api-key --api-key-file --allow-faults --restart-budget"
+                 " --hang-ms --drain-timeout --max-running --max-queue --header-timeout"
+                 " --body-timeout --idle-timeout --cors-origin --config",
+        "pull": "--endpoint --revision --cache",
         "logits": "--prompt-ids --chunk --threads --tp --cpu-mask --act --out",
         "smoke": "--tp --devices --hang-ms --fault",
         "fault": "--kill --stop --hang-in-collective --drop-frame --corrupt-frame --slow --oom --rank"

@@ -208,9 +208,12 @@ static void test_refused_names(void **state)
     refused("[model a]\nport = 80\n", "x.conf:2: port is not an option of one model, it belongs "
                                       "before the first [model NAME]");
     refused("[model a]\npaht = 80\n", "x.conf:2: unknown option paht, did you mean path?");
-    /* what is near must be allowed there */
     refused("[model a]\nprot = 80\n",
-            "x.conf:2: unknown option prot (lockstep COMMAND --help lists them)");
+            "x.conf:2: unknown option prot, did you mean port (before the "
+            "first [model NAME])?");
+    refused("[model a]\nzzz = 80\n",
+            "x.conf:2: unknown option zzz (lockstep COMMAND --help lists them)");
+    /* what is near must be allowed in a file */
     refused("kil = true\n", "x.conf:1: unknown option kil (lockstep COMMAND --help lists them)");
 }
 
