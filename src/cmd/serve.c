@@ -1,7 +1,428 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lockstep serve: models behind an HTTP API. This thread is the front: the HTTP server, the API, the
+ * text of answers, signals. Each model has a host with a thread of its own, which drives its ranks.
+ *
+ *   SIGTERM, SIGINT   no new requests; those that run end, at most --drain-timeout; exit
+ *   the same again    exit at once
+ *   SIGHUP            the file of keys is read again
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
 #include "cmd/cmd.h"
+#include "cmd/port_owner.h"
+#include "cmd/serve_model.h"
+#include "hub/hub.h"
+#include "world/guard.h"
+
+enum {
+    N_WORKERS = 2,
+    MAX_CONNECTIONS = 4096,
+    MAX_HEADER_BYTES = 64 << 10,
+    MAX_BODY_BYTES = 16 << 20,
+    MAX_PENDING_BYTES = 8 << 20,
+    WRITE_MS = 60 * 1000,
+    MAX_KEY_FILE_BYTES = 1 << 20,
+    FORCED_MS = 2000, /* for what is left, once a second signal has come */
+};
+
+struct serve {
+    const struct options *options;
+    struct mailbox box; /* to this thread */
+    struct registry registry;
+    struct turns turns;
+    struct workers *workers;
+    struct api *api;
+    struct http_server *server;
+    struct serve_model *models[SERVED_MAX];
+    uint32_t n_models;
+    int signal_fd;
+    uint32_t n_signals; /* that asked to leave */
+    int first_signal;
+    uint64_t drain_until_ns; /* 0: nobody asked */
+    bool stopping;           /* hosts are being unloaded */
+    bool incomplete;         /* the drain timeout was not enough */
+    uint32_t n_up;           /* hosts that were not stopped yet */
+    struct err err;          /* why it ends */
+    bool over;
+};
+
+/* --- Keys --- */
+
+static void add_key(const char **keys, uint32_t *n, const char *key)
+{
+    if (*n < API_MAX_KEYS && key[0] != '\0') {
+        keys[(*n)++] = key;
+    }
+}
+
+/* The keys of the options and of the file, one a line, # begins a comment. */
+static enum status read_keys(struct serve *s, struct err *err)
+{
+    const struct options *o = s->options;
+    const char *keys[API_MAX_KEYS];
+    uint32_t n = 0;
+    struct buf text = {0};
+    enum status status = STATUS_OK;
+
+    for (uint32_t i = 0; i < o->api_key.n; i++) {
+        add_key(keys, &n, o->api_key.items[i]);
+    }
+    if (o->api_key_file != NULL) {
+        status = file_read_all(o->api_key_file, MAX_KEY_FILE_BYTES, &text, err);
+    }
+    for (char *line = text.data; line != NULL && status == STATUS_OK;) {
+        char *end = strchr(line, '\n');
+
+        if (end != NULL) {
+            *end = '\0';
+        }
+        line += strspn(line, " \t");
+        line[strcspn(line, " \t\r#")] = '\0';
+        add_key(keys, &n, line);
+        line = end == NULL ? NULL : end + 1;
+    }
+    if (status == STATUS_OK && n == 0 && (o->api_key.n > 0 || o->api_key_file != NULL)) {
+        status = err_set(err, STATUS_INVALID, "%s holds no key",
+                         o->api_key_file != NULL ? o->api_key_file : "--api-key");
+    }
+    if (status == STATUS_OK) {
+        api_set_keys(s->api, keys, n);
+    }
+    if (text.data != NULL) {
+        explicit_bzero(text.data, text.len);
+    }
+    buf_release(&text);
+    return status;
+}
+
+/* --- Hosts --- */
+
+static struct served *served_of(struct serve *s, const struct host *host)
+{
+    for (uint32_t i = 0; i < registry_count(&s->registry); i++) {
+        if (registry_at(&s->registry, i)->host == host) {
+            return registry_at(&s->registry, i);
+        }
+    }
+    return NULL;
+}
+
+static void on_loaded(void *arg, struct host *host, enum status status, const char *why)
+{
+    struct serve *s = arg;
+    struct served *served = served_of(s, host);
+
+    if (status == STATUS_OK) {
+        struct host_snapshot snapshot;
+
+        host_snapshot(host, &snapshot);
+        served->load_ms = (clock_ns() - snapshot.load_start_ns) / 1000000;
+        served->why[0] = '\0';
+        log_info("%s is loaded: %u rank%s, %s, %llu ms", served->names[0], snapshot.n_ranks,
+                 snapshot.n_ranks == 1 ? "" : "s", snapshot.arithmetic,
+                 (unsigned long long)served->load_ms);
+        return;
+    }
+    s->n_up--;
+    snprintf(served->why, sizeof(served->why), "%s", why);
+    if (served->starts && !s->stopping) { /* what the server was started for */
+        err_set(&s->err, status, "%s", why);
+        s->over = true;
+    } else if (!s->stopping) {
+        log_error("%s could not be loaded: %s", served->names[0], why);
+    }
+}
+
+static void on_stopped(void *arg, struct host *host)
+{
+    struct serve *s = arg;
+
+    (void)host;
+    s->n_up--;
+}
+
+static enum status add_model(struct serve *s, const struct options *options, bool starts,
+                             struct served **ret_served, struct err *err)
+{
+    const struct serve_model_config config = {
+        .options = options,
+        .registry = &s->registry,
+        .front = &s->box,
+        .turns = &s->turns,
+        .on = {.arg = s, .loaded = on_loaded, .stopped = on_stopped},
+    };
+    enum status status =
+        serve_model_create(&config, &s->models[s->n_models], ret_served, err);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    s->n_models++;
+    (*ret_served)->starts = starts;
+    if (starts) {
+        status = host_load((*ret_served)->host, err);
+        s->n_up += status == STATUS_OK;
+    }
+    return status;
+}
+
+/* --- Signals --- */
+
+static void on_signal(void *arg)
+{
+    struct serve *s = arg;
+    struct err err = {0};
+    int number;
+
+    while ((number = world_signals_take(s->signal_fd)) != 0) {
+        if (number == SIGHUP) {
+            if (read_keys(s, &err) == STATUS_OK) {
+                log_info("keys are read again");
+            } else {
+                log_error("keys stay as they were: %s", err.text);
+            }
+        } else if (number == SIGTERM || number == SIGINT || number == SIGQUIT) {
+            s->n_signals += number == SIGQUIT ? 2 : 1;
+            s->first_signal = s->first_signal == 0 ? number : s->first_signal;
+        }
+    }
+}
+
+static void on_mail(void *arg)
+{
+    struct serve *s = arg;
+
+    mailbox_deliver(&s->box);
+}
+
+static void begin_drain(struct serve *s)
+{
+    s->drain_until_ns = clock_ns() + (uint64_t)(s->options->drain_timeout * 1e9);
+    api_drain(s->api);
+    if (api_active(s->api) > 0) {
+        log_info("shutting down: %u answers are under way, at most %.0f s; a second signal ends at once",
+                 api_active(s->api), s->options->drain_timeout);
+    }
+}
+
+static void stop_hosts(struct serve *s)
+{
+    s->stopping = true;
+    for (uint32_t i = 0; i < registry_count(&s->registry); i++) {
+        struct err err = {0};
+
+        (void)!host_unload(registry_at(&s->registry, i)->host, 0, &err);
+    }
+}
+
+/* What signals asked for, step by step. */
+static void mind_signals(struct serve *s, uint64_t now)
+{
+    if (s->n_signals == 0) {
+        return;
+    }
+    if (s->drain_until_ns == 0) {
+        begin_drain(s);
+    }
+    if (!s->stopping && (api_active(s->api) == 0 || now >= s->drain_until_ns || s->n_signals > 1)) {
+        s->incomplete = api_active(s->api) > 0;
+        api_abort(s->api, "the server was shut down");
+        stop_hosts(s);
+    }
+    if (s->stopping && s->n_up == 0) {
+        s->over = true;
+    }
+}
+
+/* --- Life --- */
+
+static void print_address(const struct serve *s)
+{
+    const char *host = s->options->host;
+    bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    bool six = strchr(host, ':') != NULL && !any;
+    const struct served *served = registry_at((struct registry *)&s->registry, 0);
+    uint16_t port = http_server_port(s->server);
+
+    printf("lockstep: serving %s at http://%s%s%s:%u\n", served->names[0], six ? "[" : "",
+           any ? "127.0.0.1" : host, six ? "]" : "", port);
+    printf("  curl http://%s%s%s:%u/v1/chat/completions -H 'Content-Type: application/json' -d "
+           "'{\"model\":\"%s\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'\n",
+           six ? "[" : "", any ? "127.0.0.1" : host, six ? "]" : "", port, served->names[0]);
+    fflush(stdout);
+}
+
+static enum status listen_on_port(struct serve *s, struct err *err)
+{
+    const struct options *o = s->options;
+    const struct http_config config = {
+        .host = o->host,
+        .port = (uint16_t)o->port,
+        .header_ms = (uint32_t)(o->header_timeout * 1e3),
+        .body_ms = (uint32_t)(o->body_timeout * 1e3),
+        .idle_ms = (uint32_t)(o->idle_timeout * 1e3),
+        .write_ms = WRITE_MS,
+        .max_header_bytes = MAX_HEADER_BYTES,
+        .max_body_bytes = MAX_BODY_BYTES,
+        .max_pending_bytes = MAX_PENDING_BYTES,
+        .max_connections = MAX_CONNECTIONS,
+    };
+    struct http_handlers handlers;
+    struct buf owner = {0};
+    enum status status;
+
+    api_handlers(s->api, &handlers);
+    status = http_server_create(&config, &handlers, &s->server, err);
+    if (status == STATUS_LIMIT) {
+        port_owner_find((uint16_t)o->port, &owner);
+        err_set(err, STATUS_LIMIT, "port %u is taken%s%s: choose another with --port", config.port,
+                owner.len > 0 ? " by " : "", buf_str(&owner));
+        buf_release(&owner);
+    }
+    if (status == STATUS_OK) {
+        api_attach(s->api, s->server);
+        status = http_server_watch(s->server, s->box.fd, on_mail, s, err);
+    }
+    if (status == STATUS_OK) {
+        status = http_server_watch(s->server, s->signal_fd, on_signal, s, err);
+    }
+    return status;
+}
+
+static enum status make_api(struct serve *s, struct err *err)
+{
+    const struct options *o = s->options;
+
+    s->api = api_create(&(struct api_config){
+        .registry = &s->registry,
+        .workers = s->workers,
+        .front = &s->box,
+        .host = o->host,
+        .origins = o->cors_origin.items,
+        .n_origins = o->cors_origin.n,
+        .allow_faults = o->allow_faults,
+        .version = LOCKSTEP_VERSION,
+    });
+    return read_keys(s, err);
+}
+
+/* The models of the command line and of the file; bad ones are named before anything listens. */
+static enum status add_models(struct serve *s, struct err *err)
+{
+    const struct options *o = s->options;
+    struct served *served;
+    struct service service = {0};
+    enum status status = STATUS_OK;
+
+    if (o->path != NULL || o->given.shape) {
+        status = service_check(&service, o, err);
+        if (status == STATUS_OK) {
+            status = add_model(s, o, true, &served, err);
+        }
+    }
+    for (uint32_t i = 0; i < o->n_models && status == STATUS_OK; i++) {
+        const struct options_model *model = &o->models[i];
+
+        if (o->path == NULL || strcmp(o->path, model->path) != 0) {
+            status = add_model(s, &model->options, o->path == NULL && i == 0, &served, err);
+        }
+    }
+    if (status == STATUS_OK && s->n_models == 0) {
+        status = err_set(err, STATUS_INVALID,
+                         "a MODEL is needed, or a [model NAME] section in lockstep.conf");
+    }
+    return status;
+}
+
+static void run(struct serve *s)
+{
+    while (!s->over) {
+        uint64_t now = clock_ns();
+        uint64_t wake = api_tick(s->api, now);
+
+        if (s->n_signals > 0) {
+            mind_signals(s, now);
+            wake = MIN(wake, now + 20 * 1000000);
+        }
+        if (!s->over) {
+            http_server_turn(s->server, wake);
+        }
+        if (s->n_signals > 1 && s->stopping) { /* forced: what the ranks do does not matter */
+            s->over = true;
+        }
+    }
+}
+
+static void release(struct serve *s)
+{
+    http_server_destroy(&s->server);
+    workers_destroy(&s->workers);
+    mailbox_deliver(&s->box);
+    registry_release(&s->registry);
+    mailbox_deliver(&s->box); /* the ends of what ran */
+    api_destroy(&s->api);
+    for (uint32_t i = 0; i < s->n_models; i++) {
+        serve_model_destroy(&s->models[i]);
+    }
+    mailbox_release(&s->box);
+    if (s->signal_fd >= 0) {
+        close(s->signal_fd);
+    }
+}
+
+static enum status start(struct serve *s, struct err *err)
+{
+    enum status status = mailbox_init(&s->box, err);
+
+    registry_init(&s->registry);
+    turns_init(&s->turns);
+    if (status != STATUS_OK || (status = world_signals_open(&s->signal_fd, err)) != STATUS_OK ||
+        (status = workers_create(N_WORKERS, &s->workers, err)) != STATUS_OK ||
+        (status = make_api(s, err)) != STATUS_OK ||
+        (status = listen_on_port(s, err)) != STATUS_OK || (status = add_models(s, err)) != STATUS_OK) {
+        return status;
+    }
+    print_address(s);
+    return STATUS_OK;
+}
+
+static int exit_status(const struct serve *s, enum status status, const struct err *err)
+{
+    if (status != STATUS_OK) {
+        cmd_fail(err);
+        return status == STATUS_LINK || status == STATUS_DEVICE || status == STATUS_BUG ? CMD_WORLD
+                                                                                        : CMD_FAILED;
+    }
+    if (s->n_signals > 1) {
+        return 128 + s->first_signal;
+    }
+    return s->incomplete ? CMD_FAILED : CMD_OK;
+}
 
 int cmd_serve(const struct options *options)
 {
-    return cmd_usage(options, "not in this build");
+    struct serve s = {.options = options, .signal_fd = -1};
+    struct err err = {0};
+    enum status status;
+    int result;
+
+    world_signals_block();
+    status = start(&s, &err);
+    if (status == STATUS_OK) {
+        run(&s);
+        err = s.err;
+        status = s.err.status;
+    }
+    result = exit_status(&s, status, &err);
+    release(&s);
+    return result;
 }

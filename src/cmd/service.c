@@ -59,11 +59,12 @@ static json_t *load_body(const struct service *service, const struct service_wan
                          uint32_t threads)
 {
     const struct options *o = service->options;
+    uint32_t max_wants = want->logits ? service->max_chunk : want->n_slots + want->score_rows;
     json_t *options =
-        json_pack("{s:I, s:I, s:I, s:I, s:I}", "threads", (json_int_t)threads, "max_context",
+        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "threads", (json_int_t)threads, "max_context",
                   (json_int_t)service->max_context, "max_chunk", (json_int_t)service->max_chunk,
-                  "n_slots", (json_int_t)want->n_slots, "max_wants",
-                  want->logits ? (json_int_t)service->max_chunk : (json_int_t)want->n_slots);
+                  "n_slots", (json_int_t)want->n_slots, "n_pages", (json_int_t)service->n_pages,
+                  "max_wants", (json_int_t)max_wants);
 
     if (o->given.act) {
         json_object_set_new(options, "act", json_string(o->act));
@@ -166,8 +167,11 @@ static void make_batch(struct service *service, const struct service_want *want,
 {
     service->batch = batch_create(&(struct batch_config){
         .n_slots = want->n_slots,
+        .max_queue = MAX(want->max_queue, want->n_slots),
+        .max_top = want->max_top,
+        .max_score_rows = want->score_rows,
         .max_rows = service->max_chunk,
-        .n_pages = (uint32_t)div_up(service->max_context, OPS_PAGE_TOKENS),
+        .n_pages = service->n_pages,
         .page_tokens = OPS_PAGE_TOKENS,
         .max_context = service->max_context,
         .vocab = service->config.vocab,
@@ -226,8 +230,10 @@ static enum status make_world(struct service *service, const struct service_want
     if (!smoke && !want->logits) {
         make_batch(service, want, &config);
     }
-    config.on.progress = progress_update;
-    config.on.progress_arg = &service->progress;
+    if (config.on.progress == NULL) {
+        config.on.progress = progress_update;
+        config.on.progress_arg = &service->progress;
+    }
     status = supervisor_create(&config, &service->supervisor, err);
     if (status == STATUS_OK && service->batch != NULL) {
         batch_attach(service->batch, service->supervisor);
@@ -271,6 +277,19 @@ static enum status check_options(const struct options *o, struct err *err)
     return cpu_level_parse(o->cpu_mask, &level, err);
 }
 
+/* As many KV pages as the memory for them holds (rounded to what the largest element type needs, so
+ * that the number does not depend on --act), at least one context, at most all that could be used. */
+static uint32_t count_pages(const struct service *service, const struct service_want *want)
+{
+    const struct model_config *c = &service->config;
+    uint64_t context = div_up(service->max_context, OPS_PAGE_TOKENS);
+    uint64_t page_bytes = (uint64_t)c->n_layers * c->n_kv_heads * c->head_dim * 2 * sizeof(float) *
+                          OPS_PAGE_TOKENS;
+    uint64_t n = page_bytes > 0 ? want->kv_bytes / page_bytes : 0;
+
+    return (uint32_t)MIN(MAX(n, context), context * MAX(want->n_slots, 1u));
+}
+
 static enum status choose_sizes(struct service *service, const struct service_want *want,
                                 struct err *err)
 {
@@ -284,6 +303,38 @@ static enum status choose_sizes(struct service *service, const struct service_wa
     }
     service->max_context = want->max_context > 0 ? MIN(want->max_context, limit) : limit;
     service->max_chunk = MIN(MAX((uint32_t)o->chunk, want->n_slots), service->max_context);
+    service->n_pages = count_pages(service, want);
+    return status;
+}
+
+enum status service_check(struct service *service, const struct options *options, struct err *err)
+{
+    enum status status;
+
+    service->options = options;
+    service->signal_fd = -1;
+    service->wake_fd = -1;
+    status = check_options(options, err);
+    if (status == STATUS_OK && options->command != COMMAND_SMOKE) {
+        status = read_model(service, err);
+    }
+    return status;
+}
+
+enum status service_make(struct service *service, const struct options *options,
+                         const struct service_want *want, struct err *err)
+{
+    enum status status = service_check(service, options, err);
+
+    if (status == STATUS_OK) {
+        status = choose_sizes(service, want, err);
+    }
+    if (status == STATUS_OK && options->allow_faults) {
+        status = control_open(NULL, &service->control, err);
+    }
+    if (status == STATUS_OK) {
+        status = make_world(service, want, err);
+    }
     return status;
 }
 
@@ -294,25 +345,16 @@ enum status service_open(struct service *service, const struct options *options,
     bool smoke = options->command == COMMAND_SMOKE;
     enum status status;
 
-    service->options = options;
-    service->signal_fd = -1;
-    service->wake_fd = -1;
-    if ((status = check_options(options, err)) != STATUS_OK ||
-        (!smoke && (status = read_model(service, err)) != STATUS_OK) ||
-        (status = choose_sizes(service, want, err)) != STATUS_OK) {
-        return status;
-    }
     world_signals_block();
-    status = world_signals_open(&service->signal_fd, err);
-    service->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (status == STATUS_OK && service->wake_fd < 0) {
-        status = err_set(err, STATUS_IO, "no event descriptor: %s", strerror(errno));
-    }
-    if (status == STATUS_OK && options->allow_faults) {
-        status = control_open(NULL, &service->control, err);
+    status = service_make(service, options, want, err);
+    if (status == STATUS_OK) {
+        status = world_signals_open(&service->signal_fd, err);
     }
     if (status == STATUS_OK) {
-        status = make_world(service, want, err);
+        service->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (service->wake_fd < 0) {
+            status = err_set(err, STATUS_IO, "no event descriptor: %s", strerror(errno));
+        }
     }
     if (status != STATUS_OK) {
         return status;
@@ -380,6 +422,16 @@ static enum status on_control(void *arg, const json_t *request, json_t *answer, 
     return status;
 }
 
+uint32_t service_control_fds(const struct service *service, struct pollfd *fds)
+{
+    return service->control == NULL ? 0 : control_poll_fds(service->control, fds);
+}
+
+void service_control_run(struct service *service)
+{
+    control_run(service->control, on_control, service);
+}
+
 enum status service_turn(struct service *service, uint64_t deadline_ns, struct err *err)
 {
     struct pollfd fds[2 + CONTROL_MAX_FDS];
@@ -388,9 +440,7 @@ enum status service_turn(struct service *service, uint64_t deadline_ns, struct e
 
     fds[n++] = (struct pollfd){.fd = service->signal_fd, .events = POLLIN};
     fds[n++] = (struct pollfd){.fd = service->wake_fd, .events = POLLIN};
-    if (service->control != NULL) {
-        n += control_poll_fds(service->control, fds + n);
-    }
+    n += service_control_fds(service, fds + n);
     if (service->batch != NULL) {
         batch_turn(service->batch, deadline_ns, fds, n);
     } else {
@@ -398,7 +448,7 @@ enum status service_turn(struct service *service, uint64_t deadline_ns, struct e
     }
     for (uint32_t i = 2; i < n; i++) {
         if (fds[i].revents != 0) {
-            control_run(service->control, on_control, service);
+            service_control_run(service);
             break;
         }
     }

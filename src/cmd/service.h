@@ -19,6 +19,10 @@
 struct service_want {
     uint32_t max_context; /* 0: the model's own limit */
     uint32_t n_slots;     /* requests at once */
+    uint32_t max_queue;   /* requests that may wait for that */
+    uint32_t max_top;     /* likeliest tokens that may be asked for with each */
+    uint32_t score_rows;  /* of prompts, in a step, whose tokens are scored */
+    uint64_t kv_bytes;    /* memory for KV pages of all ranks; 0: what one context needs */
     bool logits; /* steps that hand out logits: the command issues them, there is no batch */
     struct supervisor_handlers on; /* with logits: who gets what the supervisor says */
 };
@@ -34,6 +38,7 @@ struct service {
     uint32_t n_ranks;
     uint32_t max_context;
     uint32_t max_chunk;
+    uint32_t n_pages; /* of KV */
     double load_seconds;
     int signal_fd; /* -1: none */
     int wake_fd;   /* ends the idle thread's turn; -1: none */
@@ -47,6 +52,21 @@ struct service {
  * service_close in any case. */
 NODISCARD enum status service_open(struct service *service, const struct options *options,
                                    const struct service_want *want, struct err *err);
+
+/* The first half of it, for who drives the world on a thread of its own: checks the model and makes
+ * supervisor and batch. Nothing is started and no signal is taken. want->on.progress, if set, is told
+ * of loading. */
+NODISCARD enum status service_make(struct service *service, const struct options *options,
+                                   const struct service_want *want, struct err *err);
+
+/* What describes the model, checked; ranks and memory are not thought of. Into service->config and
+ * generation. */
+NODISCARD enum status service_check(struct service *service, const struct options *options,
+                                    struct err *err);
+
+/* Descriptors of the control socket (at most CONTROL_MAX_FDS), and what to do when one is ready. */
+uint32_t service_control_fds(const struct service *service, struct pollfd *fds);
+void service_control_run(struct service *service);
 
 /* Ends the ranks, politely if they are well. Accepts a zeroed service. */
 void service_close(struct service *service);
