@@ -147,6 +147,10 @@ static bool begins_call(struct output_parser *parser, char c)
             call_open(parser, OUTPUT_FORM_TAGGED, "");
             break;
         }
+        if (c == '}') { /* one too many, a common slip: gone if the end tag follows */
+            buf_append_char(&parser->space, c);
+            return true;
+        }
         return false;
     case PLACE_BARE:
         if (c == '{' || c == ';') {
@@ -181,6 +185,7 @@ static void put(struct output_parser *parser, char c)
     };
 
     if (parser->mode == MODE_BODY) {
+        xml_body_byte(parser, c);
         return;
     }
     if (parser->mode == MODE_VALUE) {
@@ -248,7 +253,7 @@ static bool is_active(const struct output_parser *parser, enum marker marker)
     case MARKER_TOOL_BEGIN:
         return with_tools && (forms & (OUTPUT_FORM_TAGGED | OUTPUT_FORM_XML)) != 0;
     case MARKER_TOOL_END:
-        return (in_text && parser->place == PLACE_TAGGED) || parser->mode == MODE_BODY ||
+        return (in_text && parser->place == PLACE_TAGGED) || xml_takes_tags(parser) ||
                (parser->mode == MODE_BROKEN && parser->call.form == OUTPUT_FORM_TAGGED);
     case MARKER_FUNCTION:
         return with_tools && ((forms & OUTPUT_FORM_XML) != 0 || parser->place == PLACE_TAGGED);
@@ -258,7 +263,7 @@ static bool is_active(const struct output_parser *parser, enum marker marker)
         return with_tools && (forms & OUTPUT_FORM_BARE) != 0;
     case MARKER_FUNCTION_END:
     case MARKER_PARAMETER:
-        return parser->mode == MODE_BODY;
+        return xml_takes_tags(parser);
     case MARKER_PARAMETER_END:
         return parser->mode == MODE_VALUE;
     default:

@@ -12,7 +12,8 @@
  *   tagged    <tool_call>{"name": "f", "arguments": {...}}</tool_call>, several objects in a tag or
  *             several tags; and XML calls
  *   XML       <tool_call><function=f><parameter=p>value</parameter></function></tool_call>, with or
- *             without the outer tag; its arguments are written as JSON, typed by the tool's schema
+ *             without the outer tag; its arguments are written as JSON, typed by the tool's schema;
+ *             also <function=f>{...}</function>
  *   bare      {"name": "f", "parameters": {...}} as the whole answer, several separated by ;
  *   array     [TOOL_CALLS][{"name": "f", "arguments": {...}}, ...]
  * A call's name comes out as soon as it is known, then the text of its arguments in pieces, as

@@ -64,6 +64,14 @@ enum call_step {
     CALL_NEXT,
 };
 
+/* JSON in place of parameters. */
+enum xml_json {
+    XML_NO_JSON,
+    XML_IN_JSON,
+    XML_BAD_JSON, /* it is none, and goes on up to the next tag */
+    XML_AFTER_JSON,
+};
+
 enum call_field { FIELD_OTHER, FIELD_NAME, FIELD_ARGUMENTS };
 
 /* A string's escapes on their way out. */
@@ -93,6 +101,7 @@ struct call {
     struct buf seen;          /* names of parameters, each with its length before it */
     struct buf value;         /* of one that may be something else than a string */
     unsigned types;           /* what it may be */
+    enum xml_json json;
     uint32_t n_params;
     bool is_streamed; /* the value is a string and comes out as it comes */
     bool is_dropped;  /* the value's name has been seen */
@@ -147,6 +156,8 @@ void call_reset(struct call *call);
 /* output_xml.c */
 void xml_open(struct output_parser *parser); /* behind <function= */
 void xml_name_byte(struct output_parser *parser, char c);
+void xml_body_byte(struct output_parser *parser, char c);
 void xml_value_byte(struct output_parser *parser, char c);
+bool xml_takes_tags(const struct output_parser *parser); /* it stands between parameters */
 void xml_marker(struct output_parser *parser, enum marker marker);
 void xml_finish(struct output_parser *parser); /* in the middle of a value */

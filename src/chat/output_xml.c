@@ -117,6 +117,11 @@ static void say(struct output_parser *parser, const char *text, size_t n)
     output_say(parser, OUTPUT_TOOL_ARGUMENTS, text, n);
 }
 
+static void say_text(struct output_parser *parser, const char *text)
+{
+    say(parser, text, strlen(text));
+}
+
 static void say_string(struct output_parser *parser, const char *text, size_t n)
 {
     struct buf json = {0};
@@ -160,7 +165,6 @@ static void begin_function(struct output_parser *parser)
     }
     call->properties = find_properties(parser->options.schemas, &call->text);
     output_begin_call(parser, call->text.data, call->text.len);
-    say(parser, "{", 1);
     parser->mode = MODE_BODY;
 }
 
@@ -191,7 +195,7 @@ static void begin_parameter(struct output_parser *parser)
     trim(&call->text);
     call->types = schema_types(json_object_get(call->properties, buf_str(&call->text)), 0);
     call->is_streamed = (call->types & ~(unsigned)TYPE_STRING) == 0;
-    call->is_dropped = call->text.len == 0 || is_seen(call);
+    call->is_dropped = call->text.len == 0 || call->json != XML_NO_JSON || is_seen(call);
     call->at_start = true;
     call->holds_break = false;
     buf_clear(&call->value);
@@ -199,9 +203,8 @@ static void begin_parameter(struct output_parser *parser)
     if (call->is_dropped) {
         return;
     }
-    if (call->n_params++ > 0) {
-        say(parser, ", ", 2);
-    }
+    say_text(parser, call->n_params == 0 ? "{" : ", ");
+    call->n_params++;
     say_string(parser, buf_str(&call->text), call->text.len);
     say(parser, ": ", 2);
     if (call->is_streamed) {
@@ -227,6 +230,47 @@ void xml_name_byte(struct output_parser *parser, char c)
         begin_function(parser);
     } else {
         begin_parameter(parser);
+    }
+}
+
+/* A byte of a JSON text that scan follows; control characters in its strings are escaped. */
+static enum json_scan_step say_json_byte(struct output_parser *parser, struct json_scan *scan,
+                                         char c)
+{
+    bool in_string = scan->state == SCAN_STRING;
+    char escaped[8];
+
+    if (in_string && (unsigned char)c < 0x20) {
+        snprintf(escaped, sizeof(escaped), "\\u%04x", (unsigned)c);
+        say(parser, escaped, 6);
+    } else {
+        say(parser, &c, 1);
+    }
+    return json_scan_push(scan, c);
+}
+
+bool xml_takes_tags(const struct output_parser *parser)
+{
+    return parser->mode == MODE_BODY && parser->call.json != XML_IN_JSON;
+}
+
+/* Between parameters, where there should be nothing, or an object instead of them. */
+void xml_body_byte(struct output_parser *parser, char c)
+{
+    struct call *call = &parser->call;
+    enum json_scan_step step;
+
+    if (call->json == XML_NO_JSON && call->n_params == 0 && c == '{') {
+        call->json = XML_IN_JSON;
+        json_scan_reset(&call->scan);
+    }
+    if (call->json == XML_IN_JSON) {
+        step = say_json_byte(parser, &call->scan, c);
+        if (step != JSON_SCAN_MORE) {
+            call->json = step == JSON_SCAN_END ? XML_AFTER_JSON : XML_BAD_JSON;
+        }
+    } else if (call->json == XML_BAD_JSON) {
+        say(parser, &c, 1);
     }
 }
 
@@ -308,25 +352,13 @@ static unsigned type_of_json(const char *text, size_t n)
     }
 }
 
-/* A JSON text, with control characters in its strings escaped; elsewhere they are white space. */
 static void say_json(struct output_parser *parser, const struct buf *text)
 {
     struct json_scan scan = {0};
-    struct buf out = {0};
 
     for (size_t i = 0; i < text->len; i++) {
-        char c = text->data[i];
-        bool in_string = scan.state == SCAN_STRING;
-
-        json_scan_push(&scan, c);
-        if (in_string && (unsigned char)c < 0x20) {
-            buf_printf(&out, "\\u%04x", (unsigned)c);
-        } else {
-            buf_append_char(&out, c);
-        }
+        (void)say_json_byte(parser, &scan, text->data[i]);
     }
-    say(parser, buf_str(&out), out.len);
-    buf_release(&out);
     json_scan_release(&scan);
 }
 
@@ -389,7 +421,9 @@ void xml_marker(struct output_parser *parser, enum marker marker)
         end_parameter(parser);
         break;
     default: /* the end of the function, or of the call without it */
-        say(parser, "}", 1);
+        if (parser->call.json == XML_NO_JSON) {
+            say_text(parser, parser->call.n_params == 0 ? "{}" : "}");
+        }
         output_end_call(parser, marker == MARKER_TOOL_END ? PLACE_CLOSED : PLACE_TAGGED);
         break;
     }

@@ -209,6 +209,160 @@ static void test_random(void **state)
     }
 }
 
+/* Random values, with all that needs care in strings. */
+static json_t *random_value(uint32_t *random, int depth)
+{
+    static const char *const texts[] = {"",        "x",
+                                        "a\nb",    "\"quoted\" \\ back",
+                                        "\x01\t",  "K\xc3\xb6ln",
+                                        "{[,:]}",  "</tool_call>",
+                                        "\\u00e9", "\xf0\x9f\x98\x80",
+                                        "null",    "<parameter=a>"};
+    json_t *value;
+
+    switch (next_random(random) % (depth < 4 ? 8 : 6)) {
+    case 0:
+        return json_integer((json_int_t)next_random(random) - 1000000);
+    case 1:
+        return json_real((double)next_random(random) / 1024 - 7);
+    case 2:
+        return json_boolean(next_random(random) % 2);
+    case 3:
+        return json_null();
+    case 6:
+        value = json_array();
+        for (uint32_t n = next_random(random) % 4; n > 0; n--) {
+            json_array_append_new(value, random_value(random, depth + 1));
+        }
+        return value;
+    case 7:
+        value = json_object();
+        for (uint32_t n = next_random(random) % 4; n > 0; n--) {
+            json_object_set_new(value, texts[next_random(random) % ARRAY_LEN(texts)],
+                                random_value(random, depth + 1));
+        }
+        return value;
+    default:
+        return json_string(texts[next_random(random) % ARRAY_LEN(texts)]);
+    }
+}
+
+static json_t *random_object(uint32_t *random)
+{
+    json_t *object = json_object();
+
+    for (uint32_t n = next_random(random) % 5; n > 0; n--) {
+        char key[8];
+
+        snprintf(key, sizeof(key), "k%u", next_random(random) % 10);
+        json_object_set_new(object, key, random_value(random, 0));
+    }
+    return object;
+}
+
+enum { WRITE_OBJECT, WRITE_STRING, WRITE_BEFORE_NAME, WRITE_BARE, WRITE_XML, N_WRITES };
+
+/* A call of f as a model may write it. */
+static void write_call(struct buf *text, const json_t *arguments, int how, bool ascii)
+{
+    struct json_style style = ascii ? json_style_python : json_style_compact;
+    struct buf json = {0};
+    const char *key;
+    json_t *value;
+
+    style.ascii = ascii;
+    json_write(&json, arguments, &style);
+    if (how == WRITE_OBJECT) {
+        buf_printf(text, "<tool_call>{\"name\":\"f\",\"arguments\":%s}</tool_call>", json.data);
+    } else if (how == WRITE_STRING) {
+        buf_append_str(text, "<tool_call>{\"name\":\"f\",\"arguments\":");
+        json_write_str(text, json.data, json.len, ascii);
+        buf_append_str(text, "}</tool_call>");
+    } else if (how == WRITE_BEFORE_NAME) {
+        buf_printf(text, "<tool_call>{\"arguments\":%s ,\"name\":\"f\"}</tool_call>", json.data);
+    } else if (how == WRITE_BARE) {
+        buf_printf(text, "{\"name\":\"f\",\"parameters\":%s}", json.data);
+    } else {
+        buf_append_str(text, "<tool_call>\n<function=f>\n");
+        json_object_foreach((json_t *)arguments, key, value)
+        {
+            buf_printf(text, "<parameter=%s>\n", key);
+            if (json_is_string(value)) {
+                buf_append_str(text, json_string_value(value));
+            } else {
+                json_write(text, value, &style);
+            }
+            buf_append_str(text, "\n</parameter>\n");
+        }
+        buf_append_str(text, "</function>\n</tool_call>");
+    }
+    buf_release(&json);
+}
+
+/* A schema for f that knows the types of arguments; new. */
+static json_t *schema_of(const json_t *arguments)
+{
+    static const char *const types[] = {
+        [JSON_OBJECT] = "object", [JSON_ARRAY] = "array",    [JSON_STRING] = "string",
+        [JSON_REAL] = "number",   [JSON_INTEGER] = "number", [JSON_TRUE] = "boolean",
+        [JSON_FALSE] = "boolean", [JSON_NULL] = "null"};
+    json_t *properties = json_object();
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)arguments, key, value)
+    {
+        json_object_set_new(properties, key, json_pack("{s:s}", "type", types[json_typeof(value)]));
+    }
+    return json_pack("[{s:{s:s,s:{s:o}}}]", "function", "name", "f", "parameters", "properties",
+                     properties);
+}
+
+static void keep_arguments(void *arg, const struct output_event *event)
+{
+    assert_true(event->kind >= OUTPUT_TOOL_NAME);
+    if (event->kind == OUTPUT_TOOL_ARGUMENTS) {
+        buf_append(arg, event->text, event->n);
+    }
+}
+
+/* What a model means arrives, in every form: the arguments joined are JSON of the same value. */
+static void test_arguments(void **state)
+{
+    uint32_t random = 3;
+
+    (void)state;
+    for (int round = 0; round < 4000; round++) {
+        int how = round % N_WRITES;
+        struct output_options options = {
+            .tools = true, .forms = how == WRITE_BARE ? OUTPUT_FORM_BARE : OUTPUT_FORM_TAGGED};
+        json_t *arguments = random_object(&random);
+        json_t *schemas = schema_of(arguments);
+        struct output_parser *parser = NULL;
+        struct buf text = {0};
+        struct buf joined = {0};
+        json_t *value = NULL;
+
+        options.schemas = schemas;
+        write_call(&text, arguments, how, round % 3 == 0);
+        assert_int_equal(output_parser_create(&options, &parser, NULL), STATUS_OK);
+        for (size_t at = 0; at < text.len; at += 7) {
+            output_parser_push(parser, text.data + at, MIN(7, text.len - at), keep_arguments,
+                               &joined);
+        }
+        output_parser_finish(parser, keep_arguments, &joined);
+        assert_int_equal(output_parser_n_calls(parser), 1);
+        assert_int_equal(json_parse(buf_str(&joined), joined.len, &value, NULL), STATUS_OK);
+        assert_true(json_equal(value, arguments));
+        json_decref(value);
+        json_decref(arguments);
+        json_decref(schemas);
+        output_parser_destroy(&parser);
+        buf_release(&text);
+        buf_release(&joined);
+    }
+}
+
 /* What comes out at once: only what may still become a tag is held back. */
 static void test_prompt_release(void **state)
 {
@@ -402,10 +556,11 @@ static void test_force(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cases),          cmocka_unit_test(test_random),
-        cmocka_unit_test(test_prompt_release), cmocka_unit_test(test_deep),
-        cmocka_unit_test(test_refused),        cmocka_unit_test(test_detect),
-        cmocka_unit_test(test_prompt_opens),   cmocka_unit_test(test_force),
+        cmocka_unit_test(test_cases),     cmocka_unit_test(test_random),
+        cmocka_unit_test(test_arguments), cmocka_unit_test(test_prompt_release),
+        cmocka_unit_test(test_deep),      cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_detect),    cmocka_unit_test(test_prompt_opens),
+        cmocka_unit_test(test_force),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
