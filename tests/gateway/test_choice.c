@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From tokens to text: what is held back, what is told of a token, and when an answer is over. */
+#include "gateway/choice.h"
+
+#include "base/mem.h"
+#include "tokenizer/fixture.h"
+
+/* What came out of a choice. */
+struct heard {
+    struct choice choice;
+    struct buf content;
+    struct buf reasoning;
+    struct buf calls;
+    uint32_t n_events;
+    int32_t told[64]; /* tokens whose log-probability was told */
+    uint32_t n_told;
+    size_t content_at[64]; /* bytes of content when it was told */
+};
+
+static void hear_entries(struct heard *h, const struct token_entry *entries, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        assert_true(h->n_told < 64);
+        h->content_at[h->n_told] = h->content.len;
+        h->told[h->n_told++] = entries[i].token;
+        assert_true(entries[i].logprob == -(float)entries[i].token);
+        for (uint32_t j = 0; j < entries[i].n_tops; j++) {
+            assert_int_equal(entries[i].tops[j].token, (uint32_t)entries[i].token + j);
+        }
+    }
+}
+
+static void hear(void *arg, const struct output_event *output, const struct token_entry *entries,
+                 uint32_t n_entries)
+{
+    struct heard *h = arg;
+    struct buf *to = output->kind == OUTPUT_CONTENT     ? &h->content
+                     : output->kind == OUTPUT_REASONING ? &h->reasoning
+                                                        : &h->calls;
+
+    buf_append(to, output->text, output->n);
+    h->n_events++;
+    hear_entries(h, entries, n_entries);
+}
+
+/* Pushes the bytes as tokens; the number that were taken before the answer was over. */
+static size_t push(struct heard *h, const char *text)
+{
+    for (size_t i = 0; text[i] != '\0'; i++) {
+        int32_t id = (unsigned char)text[i];
+        const struct result_top tops[2] = {{(uint32_t)id, -1}, {(uint32_t)id + 1, -2}};
+        const struct batch_token token = {id, -(float)id, tops, 2};
+
+        if (choice_push(&h->choice, &token)) {
+            return i + 1;
+        }
+    }
+    return strlen(text);
+}
+
+static const char *finish(struct heard *h)
+{
+    const struct token_entry *entries;
+    const char *stop;
+    uint32_t n;
+
+    choice_finish(&h->choice, &entries, &n, &stop);
+    hear_entries(h, entries, n);
+    return stop;
+}
+
+static void release(struct heard *h, struct request_spec *spec)
+{
+    struct tokenizer *tokenizer = (struct tokenizer *)spec->tokenizer;
+
+    choice_release(&h->choice);
+    buf_release(&h->content);
+    buf_release(&h->reasoning);
+    buf_release(&h->calls);
+    tokenizer_destroy(&tokenizer);
+}
+
+static void expect_told(const struct heard *h, const char *text)
+{
+    assert_int_equal(h->n_told, strlen(text));
+    for (uint32_t i = 0; i < h->n_told; i++) {
+        assert_int_equal(h->told[i], (unsigned char)text[i]);
+    }
+}
+
+static void test_plain(void **state)
+{
+    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}), .logprobs = true};
+    struct heard h = {0};
+
+    (void)state;
+    choice_init(&h.choice, &spec, hear, &h);
+    push(&h, "gr\xc3\xbc\xc3\x9f");
+    assert_int_equal(h.n_events, 4); /* a character of two bytes comes whole */
+    assert_null(finish(&h));
+    assert_string_equal(buf_str(&h.content), "gr\xc3\xbc\xc3\x9f");
+    expect_told(&h, "gr\xc3\xbc\xc3\x9f");
+    assert_int_equal(h.choice.n_tokens, 6);
+    release(&h, &spec);
+}
+
+/* The rest of a character that never comes is not lost. */
+static void test_cut_character(void **state)
+{
+    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}), .logprobs = true};
+    struct heard h = {0};
+
+    (void)state;
+    choice_init(&h.choice, &spec, hear, &h);
+    push(&h, "a\xe2\x82");
+    assert_string_equal(buf_str(&h.content), "a");
+    assert_null(finish(&h));
+    assert_string_equal(buf_str(&h.content), "a\xe2\x82");
+    expect_told(&h, "a\xe2\x82");
+    release(&h, &spec);
+}
+
+static void test_stop(void **state)
+{
+    static const char *const stops[] = {"END", "\n\n"};
+    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}),
+                                .logprobs = true,
+                                .stops = stops,
+                                .n_stops = 2};
+    struct heard h = {0};
+
+    (void)state;
+    choice_init(&h.choice, &spec, hear, &h);
+    assert_int_equal(push(&h, "EN ENDless"), 6);
+    assert_string_equal(finish(&h), "END");
+    assert_string_equal(buf_str(&h.content), "EN ");
+    expect_told(&h, "EN "); /* nothing is told of the stop string's tokens */
+    for (uint32_t i = 0; i < h.n_told; i++) { /* nor of a token before its text */
+        assert_true(h.content_at[i] > i);
+    }
+    release(&h, &spec);
+}
+
+static void test_stop_included(void **state)
+{
+    static const char *const stops[] = {"END"};
+    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}),
+                                .logprobs = true,
+                                .include_stop = true,
+                                .stops = stops,
+                                .n_stops = 1};
+    struct heard h = {0};
+
+    (void)state;
+    choice_init(&h.choice, &spec, hear, &h);
+    assert_int_equal(push(&h, "the END."), 7);
+    assert_string_equal(finish(&h), "END");
+    assert_string_equal(buf_str(&h.content), "the END");
+    expect_told(&h, "the END");
+    release(&h, &spec);
+}
+
+/* What may begin a stop string comes out when the answer ends. */
+static void test_no_stop(void **state)
+{
+    static const char *const stops[] = {"END"};
+    struct request_spec spec = {
+        .tokenizer = fixture_create(&(struct fixture){0}), .stops = stops, .n_stops = 1};
+    struct heard h = {0};
+
+    (void)state;
+    choice_init(&h.choice, &spec, hear, &h);
+    push(&h, "the EN");
+    assert_string_equal(buf_str(&h.content), "the ");
+    assert_null(finish(&h));
+    assert_string_equal(buf_str(&h.content), "the EN");
+    assert_int_equal(h.n_told, 0); /* not asked for */
+    release(&h, &spec);
+}
+
+static void test_reasoning_and_call(void **state)
+{
+    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}),
+                                .logprobs = true,
+                                .parse_output = true,
+                                .output = {.reasoning = true, .tools = true, .max_calls = 1}};
+    struct heard h = {0};
+    const char *call = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
+
+    (void)state;
+    choice_init(&h.choice, &spec, hear, &h);
+    push(&h, "<think>hm</think>");
+    assert_string_equal(buf_str(&h.reasoning), "hm");
+    assert_true(h.choice.n_reasoning > 0);
+    release(&h, &spec);
+
+    spec.tokenizer = fixture_create(&(struct fixture){0});
+    spec.logprobs = false;
+    memset(&h, 0, sizeof(h));
+    choice_init(&h.choice, &spec, hear, &h);
+    assert_true(push(&h, call) <= strlen(call)); /* no other call may follow: over */
+    assert_null(finish(&h));
+    assert_string_equal(buf_str(&h.calls), "f{}");
+    assert_true(h.choice.called);
+    release(&h, &spec);
+}
+
+/* What the prompt was made to end with belongs to the answer. */
+static void test_forced(void **state)
+{
+    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}),
+                                .parse_output = true,
+                                .output = {.tools = true},
+                                .forced = "<tool_call>\n{\"name\": \"g\", \"arguments\": "};
+    struct heard h = {0};
+
+    (void)state;
+    choice_init(&h.choice, &spec, hear, &h);
+    push(&h, "{\"x\": 1}}\n</tool_call>");
+    assert_null(finish(&h));
+    assert_string_equal(buf_str(&h.calls), "g{\"x\": 1}");
+    assert_string_equal(buf_str(&h.content), "");
+    release(&h, &spec);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_cut_character),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_stop_included),
+        cmocka_unit_test(test_no_stop),
+        cmocka_unit_test(test_reasoning_and_call),
+        cmocka_unit_test(test_forced),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
