@@ -21,7 +21,7 @@ lockstep_module(tokenizer WCONVERSION DEPS json base PkgConfig::PCRE2 PkgConfig:
 lockstep_module(sample DEPS tensor base)
 lockstep_module(rpc WCONVERSION DEPS json base PkgConfig::XXHASH)
 lockstep_module(http WCONVERSION DEPS base)
-lockstep_module(hub DEPS json base PkgConfig::CURL)
+lockstep_module(hub WCONVERSION DEPS json base PkgConfig::CURL PkgConfig::CRYPTO)
 lockstep_module(sched DEPS base PkgConfig::XXHASH)
 # level 3
 lockstep_module(model DEPS ops comm weights tensor json base PkgConfig::XXHASH)

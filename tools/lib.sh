@@ -23,6 +23,7 @@ build_needs=(
     "libhwloc-dev|pkg-config --exists hwloc"
     "libedit-dev|pkg-config --exists libedit"
     "libcurl4-openssl-dev|pkg-config --exists libcurl"
+    "libssl-dev|pkg-config --exists libcrypto"
 )
 python_needs=(
     "python3|command -v python3"
