@@ -32,6 +32,12 @@ lockstep_module(world DEPS sched rpc comm json base)
 lockstep_module(gateway DEPS world sched rpc chat tokenizer sample metrics json base)
 # level 5
 lockstep_module(web DEPS base)
+file(GLOB web_page CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/web/page/*)
+add_custom_command(OUTPUT ${PROJECT_BINARY_DIR}/web_files.c
+  COMMAND ${CMAKE_COMMAND} -DFOLDER=${PROJECT_SOURCE_DIR}/src/web/page
+    -DOUTPUT=${PROJECT_BINARY_DIR}/web_files.c -P ${PROJECT_SOURCE_DIR}/cmake/embed.cmake
+  DEPENDS ${web_page} ${PROJECT_SOURCE_DIR}/cmake/embed.cmake VERBATIM)
+target_sources(web PRIVATE ${PROJECT_BINARY_DIR}/web_files.c)
 lockstep_module(api DEPS web gateway chat tokenizer sample http metrics json base)
 
 # level 6
@@ -57,7 +63,8 @@ if(CMOCKA_FOUND)
   lockstep_tests(http)
   lockstep_tests(hub)
   lockstep_tests(sched)
-  lockstep_tests(gateway)
+  lockstep_tests(gateway THREADED test_loops)
+  lockstep_tests(web)
   lockstep_tests(api)
   lockstep_tests(model DEPS cpu)
   lockstep_tests(chat)
