@@ -31,10 +31,12 @@ struct api_config {
     uint32_t n_origins;
     bool allow_faults;
     const char *version;
-    /* Makes an entry for a path or an org/model that is not served yet; NULL: not possible. Runs on
-     * the front's thread. */
+    /* Makes an entry for a path or an org/model that is not served yet, after a look at its files;
+     * NULL: not possible. On the front's thread. */
     enum status (*add_model)(void *arg, const char *path, struct served **ret_served,
                              struct err *err);
+    /* Begins to load it, likewise. */
+    enum status (*load_model)(void *arg, struct served *served, struct err *err);
     void *arg;
 };
 

@@ -336,6 +336,9 @@ static void set_output(struct generation *g, const struct chat_body *body, const
     g->spec.output.schemas = body->tools;
     g->spec.output.max_calls =
         tools && (body->one_call || body->choice == CHAT_TOOLS_NAMED) ? 1 : 0;
+    if (tools && (g->spec.output.forms & (OUTPUT_FORM_ARRAY | OUTPUT_FORM_BARE)) != 0) {
+        g->spec.keep_special = true; /* what begins such calls is a special token */
+    }
     g->spec.parse_output = tools || g->spec.output.reasoning || g->spec.output.reasoning_open;
     if (body->choice == CHAT_TOOLS_NAMED || body->choice == CHAT_TOOLS_REQUIRED) {
         output_force_prefix(&g->spec.output, body->tool_name, &g->forced);

@@ -44,6 +44,8 @@ struct serve {
     struct http_server *server;
     struct serve_model *models[SERVED_MAX];
     uint32_t n_models;
+    struct options *asked[SERVED_MAX]; /* of models that clients asked for; owned, with their paths */
+    uint32_t n_asked;
     int signal_fd;
     uint32_t n_signals; /* that asked to leave */
     int first_signal;
@@ -172,6 +174,51 @@ static enum status add_model(struct serve *s, const struct options *options, boo
         status = host_load((*ret_served)->host, err);
         s->n_up += status == STATUS_OK;
     }
+    return status;
+}
+
+/* POST /models/load of a path, or of a name in the hub's cache, that no entry has. */
+static enum status add_asked(void *arg, const char *path, struct served **ret_served,
+                             struct err *err)
+{
+    struct serve *s = arg;
+    const struct hub_options hub = {.name = path};
+    struct options *options = NULL;
+    struct service service = {0};
+    char *found = NULL;
+    enum status status;
+
+    if (s->n_models == SERVED_MAX) {
+        return err_set(err, STATUS_LIMIT, "at most %d models", SERVED_MAX);
+    }
+    if (access(path, F_OK) == 0) {
+        found = xstrdup(path);
+    } else if (!hub_is_name(path) || hub_resolve(&hub, &found, err) != STATUS_OK) {
+        return err_set(err, STATUS_NOT_FOUND, "%s is no model here", path);
+    }
+    options = xalloc(sizeof(*options));
+    *options = *s->options;
+    options->path = found;
+    options->served_model_name.n = 0;
+    status = service_check(&service, options, err);
+    if (status == STATUS_OK) {
+        status = add_model(s, options, false, ret_served, err);
+    }
+    if (status != STATUS_OK) {
+        free(found);
+        free(options);
+        return status;
+    }
+    s->asked[s->n_asked++] = options;
+    return STATUS_OK;
+}
+
+static enum status load_asked(void *arg, struct served *served, struct err *err)
+{
+    struct serve *s = arg;
+    enum status status = host_load(served->host, err);
+
+    s->n_up += status == STATUS_OK;
     return status;
 }
 
@@ -311,6 +358,9 @@ static enum status make_api(struct serve *s, struct err *err)
         .n_origins = o->cors_origin.n,
         .allow_faults = o->allow_faults,
         .version = LOCKSTEP_VERSION,
+        .add_model = add_asked,
+        .load_model = load_asked,
+        .arg = s,
     });
     return read_keys(s, err);
 }
@@ -372,6 +422,10 @@ static void release(struct serve *s)
     api_destroy(&s->api);
     for (uint32_t i = 0; i < s->n_models; i++) {
         serve_model_destroy(&s->models[i]);
+    }
+    for (uint32_t i = 0; i < s->n_asked; i++) {
+        free((char *)s->asked[i]->path);
+        free(s->asked[i]);
     }
     mailbox_release(&s->box);
     if (s->signal_fd >= 0) {

@@ -99,6 +99,7 @@ struct host_snapshot {
     uint32_t max_context;
     uint32_t max_running;
     uint64_t kv_token_bytes;
+    uint64_t weight_bytes; /* of all ranks, with what they share */
     struct supervisor_fault fault; /* the last one */
     char arithmetic[96];           /* the class of its arithmetic, once loaded */
     char why[ERR_TEXT_BYTES];

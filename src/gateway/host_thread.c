@@ -252,10 +252,31 @@ static enum host_phase phase_of(struct host *h)
     return h->was_ready ? HOST_REBUILDING : HOST_LOADING;
 }
 
-static void read_world(struct host *h, struct host_snapshot *s)
+/* What the ranks' answers to load say; what was known of it before, while they are away. */
+static void read_loaded(struct host *h, struct host_snapshot *s)
 {
     const struct supervisor *supervisor = h->world.supervisor;
     const json_t *loaded = supervisor_answer(supervisor, MESSAGE_LOAD_OK, 0);
+
+    s->weight_bytes = h->snapshot.weight_bytes;
+    snprintf(s->arithmetic, sizeof(s->arithmetic), "%s", h->snapshot.arithmetic);
+    if (loaded == NULL) {
+        return;
+    }
+    snprintf(s->arithmetic, sizeof(s->arithmetic), "%s", message_text(loaded, "arithmetic", ""));
+    s->weight_bytes = message_uint(loaded, "host_bytes", 0);
+    for (uint32_t r = 0; r < s->n_ranks; r++) {
+        const json_t *rank = supervisor_answer(supervisor, MESSAGE_LOAD_OK, r);
+
+        s->weight_bytes += rank == NULL ? 0
+                                        : message_uint(rank, "weight_bytes", 0) -
+                                              message_uint(rank, "host_bytes", 0);
+    }
+}
+
+static void read_world(struct host *h, struct host_snapshot *s)
+{
+    const struct supervisor *supervisor = h->world.supervisor;
 
     s->phase = phase_of(h);
     s->epoch = supervisor_epoch(supervisor);
@@ -273,12 +294,7 @@ static void read_world(struct host *h, struct host_snapshot *s)
     s->max_running = h->world.max_running;
     s->kv_token_bytes = h->world.kv_token_bytes;
     snprintf(s->why, sizeof(s->why), "%s", supervisor_why(supervisor));
-    if (loaded != NULL) {
-        snprintf(s->arithmetic, sizeof(s->arithmetic), "%s",
-                 message_text(loaded, "arithmetic", ""));
-    } else {
-        snprintf(s->arithmetic, sizeof(s->arithmetic), "%s", h->snapshot.arithmetic);
-    }
+    read_loaded(h, s);
 }
 
 /* The world's part of the metrics: what the events of sequences do not tell. */
