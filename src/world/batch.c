@@ -1,39 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests: added with slot and pages, fed by committed steps, ended, parked. */
+/* Requests come and go. */
 #include "world/batch.h"
 
 #include <stdlib.h>
 
-#include "base/log.h"
 #include "base/mem.h"
 #include "world/batch_priv.h"
 
 /* --- Life --- */
 
-struct batch *batch_create(const struct batch_config *config)
+static void make_space(struct batch *b)
 {
-    struct batch *b = xalloc(sizeof(*b));
+    const struct batch_config *config = &b->config;
+    struct batch_space *space = &b->space;
     uint32_t n = config->n_slots;
 
-    ENSURE(n > 0 && n <= PLAN_MAX_SLOTS && config->max_rows > 0);
-    b->config = *config;
-    journal_init(&b->journal, config->journal_bytes);
-    b->slots = xcalloc(n, sizeof(*b->slots));
-    b->free_pages = xcalloc(config->n_pages, sizeof(*b->free_pages));
-    for (uint32_t i = 0; i < config->n_pages; i++) {
-        b->free_pages[i] = config->n_pages - 1 - i;
-    }
-    b->n_free = config->n_pages;
+    space->picked = xcalloc(n, sizeof(*space->picked));
+    space->tokens = xcalloc(config->max_rows, sizeof(*space->tokens));
+    space->refs = xcalloc(n, sizeof(*space->refs));
+    space->segments = xcalloc(n, sizeof(*space->segments));
+    space->wants = xcalloc((size_t)n + config->max_score_rows, sizeof(*space->wants));
+    space->params = xcalloc(n, sizeof(*space->params));
+    space->parts = xcalloc(n, sizeof(*space->parts));
     for (uint32_t i = 0; i < FLIGHT_MAX_STEPS; i++) {
         b->steps[i].parts = xcalloc(n, sizeof(*b->steps[i].parts));
     }
-    b->space.tokens = xcalloc(config->max_rows, sizeof(*b->space.tokens));
-    b->space.refs = xcalloc(n, sizeof(*b->space.refs));
-    b->space.segments = xcalloc(n, sizeof(*b->space.segments));
-    b->space.wants = xcalloc(n, sizeof(*b->space.wants));
-    b->space.params = xcalloc(n, sizeof(*b->space.params));
-    b->space.parts = xcalloc(n, sizeof(*b->space.parts));
-    b->space.pages = xcalloc(config->n_pages, sizeof(*b->space.pages));
+}
+
+struct batch *batch_create(const struct batch_config *config)
+{
+    struct batch *b = xalloc(sizeof(*b));
+
+    ENSURE(config->n_slots > 0 && config->n_slots <= PLAN_MAX_SLOTS && config->max_rows > 0);
+    b->config = *config;
+    journal_init(&b->journal, config->journal_bytes);
+    b->sched = sched_create(&(struct sched_config){
+        .max_running = config->n_slots,
+        .max_queue = config->max_queue,
+        .max_rows = config->max_rows,
+        .max_score_rows = config->max_score_rows,
+        .max_context = config->max_context,
+        .n_pages = config->n_pages,
+        .page_tokens = config->page_tokens,
+    });
+    make_space(b);
     return b;
 }
 
@@ -50,16 +60,12 @@ void batch_destroy(struct batch **batch)
         b->runs = run->next;
         free(run);
     }
+    sched_destroy(&b->sched);
     journal_release(&b->journal);
-    for (uint32_t i = 0; i < b->config.n_slots; i++) {
-        free(b->slots[i].pages);
-        free(b->slots[i].tokens);
-    }
     for (uint32_t i = 0; i < FLIGHT_MAX_STEPS; i++) {
         free(b->steps[i].parts);
     }
-    free(b->slots);
-    free(b->free_pages);
+    free(b->space.picked);
     free(b->space.tokens);
     free(b->space.refs);
     free(b->space.segments);
@@ -78,29 +84,32 @@ void batch_attach(struct batch *batch, struct supervisor *supervisor)
     batch->supervisor = supervisor;
 }
 
+/* --- What there is --- */
+
 uint32_t batch_running(const struct batch *batch)
 {
-    uint32_t n = 0;
-
-    for (const struct batch_run *run = batch->runs; run != NULL; run = run->next) {
-        n += !run->ended;
-    }
-    return n;
+    return sched_counts(batch->sched).running;
 }
 
 uint32_t batch_waiting(const struct batch *batch)
 {
-    return batch->n_waiting;
+    return sched_counts(batch->sched).waiting;
 }
 
 void batch_stats(const struct batch *batch, struct batch_stats *ret_stats)
 {
-    *ret_stats = (struct batch_stats){
-        .running = batch_running(batch),
-        .kv_total = batch->config.n_pages,
-        .kv_used = batch->config.n_pages - batch->n_free,
-        .kv_free = batch->n_free,
-    };
+    const struct sched_counts counts = sched_counts(batch->sched);
+
+    *ret_stats = batch->stats;
+    ret_stats->running = counts.running;
+    ret_stats->waiting = counts.waiting;
+    ret_stats->kv_total = counts.kv.total;
+    ret_stats->kv_used = counts.kv.used;
+    ret_stats->kv_cached = counts.kv.cached;
+    ret_stats->kv_free = counts.kv.free;
+    ret_stats->preemptions = counts.preemptions;
+    ret_stats->prefix_queries = counts.prefix_queries;
+    ret_stats->prefix_hits = counts.prefix_hits;
 }
 
 bool batch_has_work(const struct batch *batch)
@@ -132,98 +141,10 @@ const uint8_t *batch_bias(const struct batch_run *run)
     return run->entry->params + sizeof(struct plan_params);
 }
 
-/* --- Slots and pages --- */
-
-static void forget_parked(struct batch *b, struct batch_slot *slot)
-{
-    for (uint32_t i = 0; i < slot->n_pages; i++) {
-        b->free_pages[b->n_free++] = slot->pages[i];
-    }
-    free(slot->pages);
-    free(slot->tokens);
-    *slot = (struct batch_slot){0};
-}
-
-static struct batch_slot *oldest_parked(struct batch *b, const struct batch_slot *but)
-{
-    struct batch_slot *oldest = NULL;
-
-    for (uint32_t i = 0; i < b->config.n_slots; i++) {
-        struct batch_slot *slot = &b->slots[i];
-
-        if (slot != but && slot->parked_at != 0 &&
-            (oldest == NULL || slot->parked_at < oldest->parked_at)) {
-            oldest = slot;
-        }
-    }
-    return oldest;
-}
-
-/* Tokens at the beginning of the prompt that a parked slot holds; its last one must be computed. */
-static uint32_t common_prefix(const struct batch_slot *slot, const struct batch_request *request)
-{
-    uint32_t limit = MIN(slot->n_tokens, request->n_prompt - 1);
-    uint32_t n = 0;
-
-    while (n < limit && slot->tokens[n] == request->prompt[n]) {
-        n++;
-    }
-    return n;
-}
-
-/* The slot that has most of the prompt, else an empty one, else the one parked longest. NULL: all
- * run. */
-static struct batch_slot *choose_slot(struct batch *b, const struct batch_request *request,
-                                      uint32_t *ret_cached)
-{
-    struct batch_slot *best = NULL;
-    struct batch_slot *empty = NULL;
-
-    *ret_cached = 0;
-    for (uint32_t i = 0; i < b->config.n_slots; i++) {
-        struct batch_slot *slot = &b->slots[i];
-
-        if (slot->parked_at != 0 && common_prefix(slot, request) > *ret_cached) {
-            *ret_cached = common_prefix(slot, request);
-            best = slot;
-        }
-        empty = slot->running || slot->parked_at != 0 ? empty : slot;
-    }
-    if (best != NULL || empty != NULL) {
-        return best != NULL ? best : empty;
-    }
-    best = oldest_parked(b, NULL);
-    if (best != NULL) {
-        forget_parked(b, best);
-    }
-    return best;
-}
-
-/* Makes the slot's pages exactly n, at the cost of what is parked elsewhere. */
-static bool size_pages(struct batch *b, struct batch_slot *slot, uint32_t n)
-{
-    while (slot->n_pages > n) {
-        b->free_pages[b->n_free++] = slot->pages[--slot->n_pages];
-    }
-    while (b->n_free < n - slot->n_pages) {
-        struct batch_slot *victim = oldest_parked(b, slot);
-
-        if (victim == NULL) {
-            return false;
-        }
-        forget_parked(b, victim);
-    }
-    slot->pages = xrealloc(slot->pages, MAX(n, 1u), sizeof(*slot->pages));
-    while (slot->n_pages < n) {
-        slot->pages[slot->n_pages++] = b->free_pages[--b->n_free];
-    }
-    return true;
-}
-
 /* --- Adding --- */
 
-static enum status check_fit(const struct batch *b, const struct batch_request *request,
-                             struct err *err)
+static enum status check(const struct batch *b, const struct batch_request *request,
+                         struct err *err)
 {
     for (uint32_t i = 0; i < request->n_prompt; i++) {
         if (request->prompt[i] < 0 || (uint32_t)request->prompt[i] >= b->config.vocab) {
@@ -231,14 +152,26 @@ static enum status check_fit(const struct batch *b, const struct batch_request *
                            request->prompt[i], b->config.vocab);
         }
     }
-    if (request->n_prompt == 0 || request->max_generated == 0) {
-        return err_set(err, STATUS_INVALID, "a request needs a prompt and tokens to generate");
-    }
-    if (request->n_prompt > b->config.max_context) {
-        return err_set(err, STATUS_LIMIT, "%u tokens do not fit the context of %u",
-                       request->n_prompt, b->config.max_context);
+    if (MAX(request->n_top, request->n_prompt_top) > b->config.max_top) {
+        return err_set(err, STATUS_INVALID,
+                       "%u likeliest tokens were asked for, at most %u are kept",
+                       MAX(request->n_top, request->n_prompt_top), b->config.max_top);
     }
     return STATUS_OK;
+}
+
+/* What is asked for, or, if that is more than the context holds, all that context and pages do; the
+ * last token needs no place in either. */
+static uint32_t cut_to_room(const struct batch *b, const struct batch_request *request)
+{
+    uint64_t pages = (uint64_t)b->config.n_pages * b->config.page_tokens;
+    uint64_t places = b->config.max_context;
+
+    if (request->n_prompt >= places || request->max_generated <= places + 1 - request->n_prompt) {
+        return request->max_generated;
+    }
+    places = MIN(places, MAX(pages, (uint64_t)request->n_prompt));
+    return (uint32_t)(places + 1 - request->n_prompt);
 }
 
 /* Writes the request into the journal; its parameters and biases as one run of bytes. */
@@ -272,101 +205,78 @@ static enum status write_journal(struct batch *b, const struct batch_request *re
     return status;
 }
 
+static void append(struct batch *b, struct batch_run *run)
+{
+    run->prev = b->last;
+    *(b->last == NULL ? &b->runs : &b->last->next) = run;
+    b->last = run;
+}
+
 enum status batch_add(struct batch *batch, const struct batch_request *request, uint64_t *ret_id,
                       struct err *err)
 {
     struct batch *b = batch;
-    uint32_t room = b->config.max_context + 1 - MIN(request->n_prompt, b->config.max_context);
-    uint32_t max_generated = MIN(request->max_generated, room);
-    struct journal_entry *entry;
-    struct batch_slot *slot;
-    struct batch_run *run;
-    struct batch_run **last = &b->runs;
-    uint32_t cached;
-    enum status status = check_fit(b, request, err);
+    uint32_t max_generated = cut_to_room(b, request);
+    struct batch_run *run = NULL;
+    struct sched_seq *seq;
+    enum status status = check(b, request, err);
 
     if (status != STATUS_OK) {
         return status;
     }
-    status = write_journal(b, request, max_generated, &entry, err);
+    run = xalloc(sizeof(*run));
+    status = sched_add(b->sched,
+                       &(struct sched_request){
+                           .tenant = request->tenant,
+                           .priority = request->priority,
+                           .salt = request->salt,
+                           .tokens = request->prompt,
+                           .n_prompt = request->n_prompt,
+                           .max_generated = max_generated,
+                           .score = request->prompt_logprobs,
+                           .owner = run,
+                       },
+                       &seq, err);
     if (status != STATUS_OK) {
+        free(run);
         return status;
     }
-    slot = choose_slot(b, request, &cached);
-    if (slot == NULL) {
-        journal_remove(&b->journal, &entry);
-        return err_set(err, STATUS_LIMIT, "%u requests run already", b->config.n_slots);
+    status = write_journal(b, request, max_generated, &run->entry, err);
+    if (status != STATUS_OK) {
+        sched_remove(b->sched, &seq);
+        free(run);
+        return status;
     }
-    if (!size_pages(
-            b, slot,
-            (uint32_t)div_up(request->n_prompt + max_generated - 1, b->config.page_tokens))) {
-        journal_remove(&b->journal, &entry);
-        return err_set(err, STATUS_LIMIT, "no KV pages are free for %u + %u tokens",
-                       request->n_prompt, max_generated);
-    }
-    journal_reuse(entry, cached);
-    run = xalloc(sizeof(*run));
     run->request = *request;
-    run->entry = entry;
-    run->slot = (uint32_t)(slot - b->slots);
-    run->sent.positions = cached;
-    while (*last != NULL) {
-        last = &(*last)->next;
-    }
-    *last = run;
-    slot->running = true;
-    slot->parked_at = 0;
-    free(slot->tokens);
-    slot->tokens = NULL;
-    slot->n_tokens = 0;
+    run->request.prompt = NULL;
+    run->request.bias = NULL;
+    run->seq = seq;
+    sched_know(b->sched, seq, run->entry->tokens, request->n_prompt);
+    append(b, run);
     *ret_id = ++b->last_id;
-    if (request->started != NULL) {
-        request->started(request->arg, cached);
-    }
     return STATUS_OK;
 }
 
 /* --- Ending --- */
 
-/* Keeps what the slot's pages hold for a later prompt. */
-static void park(struct batch *b, struct batch_run *run)
+void batch_release_if_over(struct batch *b, struct batch_run *run)
 {
-    struct batch_slot *slot = &b->slots[run->slot];
-    uint32_t n = run->entry->positions;
-
-    slot->running = false;
-    if (n == 0) {
-        forget_parked(b, slot);
-        return;
-    }
-    slot->tokens = xcalloc(n, sizeof(*slot->tokens));
-    slot->n_tokens = n;
-    slot->parked_at = ++b->n_parked;
-    journal_copy_tokens(run->entry, 0, n, slot->tokens);
-}
-
-/* Removes a run that has ended and whose steps are over. */
-static void release_if_over(struct batch *b, struct batch_run *run)
-{
-    struct batch_run **link = &b->runs;
-
     if (!run->ended || run->n_steps > 0) {
         return;
     }
-    while (*link != run) {
-        link = &(*link)->next;
-    }
-    *link = run->next;
-    park(b, run);
+    *(run->prev == NULL ? &b->runs : &run->prev->next) = run->next;
+    *(run->next == NULL ? &b->last : &run->next->prev) = run->prev;
     supervisor_request_ended(b->supervisor, run->entry->request);
     journal_remove(&b->journal, &run->entry);
     free(run);
 }
 
-static void end(struct batch_run *run, enum batch_end how, enum status status, const char *why)
+void batch_end(struct batch *b, struct batch_run *run, enum batch_end how, enum status status,
+               const char *why)
 {
     if (!run->ended) {
         run->ended = true;
+        sched_remove(b->sched, &run->seq);
         run->request.end(run->request.arg, how, status, why);
     }
 }
@@ -386,173 +296,12 @@ void batch_cancel(struct batch *batch, uint64_t id)
     struct batch_run *run = find_run(batch, id);
 
     if (run != NULL) {
-        end(run, BATCH_CANCELLED, STATUS_CANCELLED, "cancelled");
+        batch_end(batch, run, BATCH_CANCELLED, STATUS_CANCELLED, "cancelled");
         run = find_run(batch, id); /* its callback may have cancelled it once more */
     }
     if (run != NULL) {
-        release_if_over(batch, run);
+        batch_release_if_over(batch, run);
     }
-}
-
-/* --- What the supervisor says --- */
-
-static void end_not_a_number(struct batch_run *run, const struct result_token *token,
-                             uint32_t position)
-{
-    char why[128];
-
-    snprintf(why, sizeof(why), "layer %d gave a result that is not a number (at position %u)",
-             (int)token->nan_layer, position);
-    end(run, BATCH_FAILED, STATUS_NUMERIC, why);
-}
-
-/* What a committed step did for one request. */
-static void commit_part(struct batch *b, const struct batch_part *part, uint64_t step,
-                        const struct result_token *token)
-{
-    struct batch_run *run = part->run;
-    bool sampled = token != NULL && (token->flags & RESULT_NAN) == 0;
-
-    run->sent.sampling -= part->want;
-    if (run->ended) {
-        return;
-    }
-    if (journal_commit(&b->journal, run->entry,
-                       &(struct journal_commit){.step = step,
-                                                .n_positions = part->n,
-                                                .tokens = sampled ? &token->token : NULL,
-                                                .n_tokens = sampled}) != STATUS_OK) {
-        end(run, BATCH_FAILED, STATUS_BUG, "a step was committed that does not fit the journal");
-        return;
-    }
-    if (token != NULL && !sampled) {
-        end_not_a_number(run, token, run->entry->positions - 1);
-    } else if (sampled && !run->request.token(run->request.arg, &(struct batch_token){.token = token->token})) {
-        end(run, BATCH_STOP, STATUS_OK, NULL);
-    } else if (sampled && run->entry->n_generated == run->entry->max_generated) {
-        end(run, BATCH_LENGTH, STATUS_OK, NULL);
-    }
-}
-
-static void on_commit(void *arg, const struct step_result *result)
-{
-    struct batch *b = arg;
-    struct batch_step done = b->steps[0];
-    uint32_t n_tokens = 0;
-
-    ENSURE(b->n_steps > 0 && done.number == result->step);
-    for (uint32_t i = 1; i < FLIGHT_MAX_STEPS; i++) {
-        b->steps[i - 1] = b->steps[i];
-    }
-    b->steps[FLIGHT_MAX_STEPS - 1] = (struct batch_step){.parts = done.parts};
-    b->n_steps--;
-    for (uint32_t i = 0; i < done.n_parts; i++) {
-        const struct result_token *token = NULL;
-
-        if (done.parts[i].want) {
-            ENSURE_OP(n_tokens, <, result->n_tokens);
-            token = &result->tokens[n_tokens++];
-        }
-        commit_part(b, &done.parts[i], done.number, token);
-    }
-    for (uint32_t i = 0; i < done.n_parts; i++) { /* not before: callbacks may cancel any of them */
-        done.parts[i].run->n_steps--;
-        done.parts[i].run->alone =
-            supervisor_is_alone(b->supervisor, done.parts[i].run->entry->request);
-        release_if_over(b, done.parts[i].run);
-    }
-    while (batch_issue(b)) {
-    }
-}
-
-static bool is_listed(const uint64_t *ids, size_t n, uint64_t id)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (ids[i] == id) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void on_resume(void *arg, bool keep_kv, const uint64_t *alone, size_t n_alone)
-{
-    struct batch *b = arg;
-    struct batch_run *next;
-
-    b->n_steps = 0;
-    if (!keep_kv) {
-        journal_rewind(&b->journal);
-        for (uint32_t i = 0; i < b->config.n_slots; i++) {
-            if (b->slots[i].parked_at != 0) {
-                forget_parked(b, &b->slots[i]);
-            }
-        }
-    }
-    for (struct batch_run *run = b->runs; run != NULL; run = next) {
-        next = run->next;
-        run->n_steps = 0;
-        run->sent = (struct batch_sent){.positions = run->entry->positions};
-        run->alone = is_listed(alone, n_alone, run->entry->request);
-        release_if_over(b, run);
-    }
-    while (batch_issue(b)) {
-    }
-}
-
-/* The first run up to this request that is to fail and has not ended. */
-static struct batch_run *next_failing(struct batch *b, uint64_t last, const uint64_t *ids,
-                                      size_t n_ids)
-{
-    struct batch_run *run = b->runs;
-
-    while (run != NULL && (run->ended || run->entry->request > last ||
-                           (ids != NULL && !is_listed(ids, n_ids, run->entry->request)))) {
-        run = run->next;
-    }
-    return run;
-}
-
-static void on_fail(void *arg, bool all, const uint64_t *ids, size_t n_ids)
-{
-    struct batch *b = arg;
-    uint64_t last = b->last_id; /* callbacks may add others, and cancel any */
-    struct batch_run *run;
-    struct batch_run *next;
-
-    while ((run = next_failing(b, last, all ? NULL : ids, n_ids)) != NULL) {
-        end(run, BATCH_FAILED, STATUS_LINK, supervisor_why(b->supervisor));
-    }
-    b->n_steps = 0; /* the steps in flight are void */
-    for (run = b->runs; run != NULL; run = next) {
-        next = run->next;
-        run->n_steps = 0;
-        release_if_over(b, run);
-    }
-}
-
-/* What is parked goes, and the memory of all pages that nobody uses with it. */
-static void on_drop_cache(void *arg)
-{
-    struct batch *b = arg;
-
-    for (uint32_t i = 0; i < b->config.n_slots; i++) {
-        if (b->slots[i].parked_at != 0) {
-            forget_parked(b, &b->slots[i]);
-        }
-    }
-    for (uint32_t i = 0; i < b->n_free; i++) {
-        supervisor_drop_page(b->supervisor, b->free_pages[i]);
-    }
-}
-
-void batch_handle(struct batch *batch, struct supervisor_handlers *handlers)
-{
-    handlers->arg = batch;
-    handlers->commit = on_commit;
-    handlers->resume = on_resume;
-    handlers->fail = on_fail;
-    handlers->drop_cache = on_drop_cache;
 }
 
 void batch_turn(struct batch *batch, uint64_t deadline_ns, struct pollfd *extra, uint32_t n_extra)

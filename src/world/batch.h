@@ -5,13 +5,13 @@
  * step before it samples, so that the way to the leader and back is not on the path of every token;
  * a request that turns out to have ended loses the step that was ahead.
  *
- * After a rebuild each request goes on from its journal: with the KV pages as they are, or by
- * prefilling its positions again; its client sees a pause. The pages of a request that has ended
- * are parked with its tokens until they are needed: a later prompt that begins the same need not be
- * computed again.
+ * Who runs, in which slot, with which KV pages and how many rows, is sched/sched.h's decision. A
+ * request that loses its pages there goes on later from its journal, with the same text: sampling
+ * has no state. The same holds after a rebuild: with the KV pages as they are, or by computing
+ * positions again; its client sees a pause.
  *
- * Who runs when is simple here: every request in each step, decodes before prefills, as far as the
- * rows go. All memory of a request, its pages too, is taken when it is added.
+ * Ranks carry out plans in their order, so slots and pages of a request that has ended belong to
+ * others from the next plan on, whatever is still in flight for it.
  *
  * One thread, the supervisor's; callbacks are called on it from batch_turn and batch_cancel, and
  * may add and cancel requests.
@@ -26,8 +26,8 @@ struct batch;
 struct batch_config {
     uint32_t n_slots;   /* requests that run at once, at most PLAN_MAX_SLOTS */
     uint32_t max_queue; /* requests that wait for that, at most */
-    uint32_t max_rows;  /* of a step: its token budget, at least n_slots */
-    uint32_t n_pages; /* KV pages of the world */
+    uint32_t max_rows;  /* of a step: its token budget; n_slots and more, or decoding takes turns */
+    uint32_t n_pages;   /* KV pages of the world */
     uint32_t page_tokens;
     uint32_t max_context;
     uint32_t vocab;
@@ -57,7 +57,7 @@ struct batch_request {
     const struct plan_bias *bias; /* [params.n_bias] */
     const int32_t *prompt;        /* [n_prompt], at least one token */
     uint32_t n_prompt;
-    uint32_t max_generated; /* at least 1; cut to what the context holds */
+    uint32_t max_generated; /* at least 1; what does not fit the context is cut to what does */
     uint64_t tenant;        /* requests of one tenant share one part of the machine */
     int32_t priority;       /* smaller: sooner */
     uint64_t salt;          /* prefixes are only shared among requests of equal salt */

@@ -1,40 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From the requests that run to the plan of the next step. */
+/* From what the scheduler picks to the plan of the next step. */
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "world/batch_priv.h"
-
-/* What a request can have computed in the next step. */
-struct next {
-    uint32_t n;  /* positions from run->sent.positions on; 0: nothing now */
-    bool by_ref; /* one, and its token is still being sampled */
-    bool want;   /* the step samples for it */
-};
-
-static bool may_sample(const struct batch_run *run)
-{
-    return run->entry->n_generated + run->sent.sampling < run->entry->max_generated;
-}
-
-static struct next next_of(const struct batch_run *run, uint32_t rows)
-{
-    uint32_t known = journal_n_known(run->entry);
-    struct next next = {0};
-
-    if (run->ended || rows == 0) {
-        return next;
-    }
-    if (run->sent.positions < known) {
-        next.n = MIN(known - run->sent.positions, rows);
-        next.want =
-            run->sent.positions + next.n == known && run->sent.sampling == 0 && may_sample(run);
-    } else if (run->sent.positions == known && run->sent.sampling == 1 && may_sample(run)) {
-        next = (struct next){.n = 1, .by_ref = true, .want = true};
-    }
-    return next;
-}
 
 static void add_params(struct batch *b, struct step_plan *plan, struct batch_run *run)
 {
@@ -44,7 +14,7 @@ static void add_params(struct batch *b, struct step_plan *plan, struct batch_run
     uint32_t known = journal_n_known(entry);
 
     *params = batch_params(run);
-    params->slot = run->slot;
+    params->slot = run->seq->slot;
     params->n_prompt = entry->n_prompt;
     params->n_generated = entry->n_generated;
     if (plan->n_bias + params->n_bias > space->bias_cap) {
@@ -65,148 +35,201 @@ static void add_params(struct batch *b, struct step_plan *plan, struct batch_run
 }
 
 static void add_segment(struct batch *b, struct step_plan *plan, struct batch_run *run,
-                        const struct next *next)
+                        const struct sched_part *part)
 {
     struct batch_space *space = &b->space;
-    const struct batch_slot *slot = &b->slots[run->slot];
-    uint32_t need = (uint32_t)div_up(run->sent.positions + next->n, b->config.page_tokens);
+    uint32_t need = (uint32_t)div_up((size_t)part->begin + part->n, b->config.page_tokens);
     uint32_t n_pages = need - run->sent.n_pages;
 
-    ENSURE_OP(need, <=, slot->n_pages);
+    ENSURE_OP(need, <=, run->seq->kv.n_pages);
     space->segments[plan->n_segments++] = (struct plan_segment){
-        .slot = run->slot,
-        .n = next->n,
-        .pos = run->sent.positions,
+        .slot = run->seq->slot,
+        .n = part->n,
+        .pos = part->begin,
         .page_first = run->sent.n_pages,
         .n_pages = n_pages,
     };
-    memcpy(space->pages + plan->n_pages, slot->pages + run->sent.n_pages,
-           n_pages * sizeof(*space->pages));
+    if (plan->n_pages + (size_t)n_pages > space->pages_cap) {
+        space->pages_cap = 2 * (plan->n_pages + (size_t)n_pages);
+        space->pages = xrealloc(space->pages, space->pages_cap, sizeof(*space->pages));
+    }
+    if (n_pages > 0) {
+        memcpy(space->pages + plan->n_pages, run->seq->kv.pages + run->sent.n_pages,
+               n_pages * sizeof(*space->pages));
+    }
     plan->n_pages += n_pages;
     run->sent.n_pages = need;
 }
 
-static void add_run(struct batch *b, struct step_plan *plan, struct batch_run *run,
-                    const struct next *next)
+static void add_wants(struct batch *b, struct step_plan *plan, struct batch_run *run,
+                      const struct sched_part *part)
 {
-    struct batch_step *step = &b->steps[b->n_steps];
-    struct batch_space *space = &b->space;
-    struct batch_sent before = run->sent;
+    struct plan_want *wants = b->space.wants;
+    uint32_t row = plan->n_tokens; /* of the part's first position */
 
+    if (part->want) {
+        wants[plan->n_wants++] = (struct plan_want){
+            .row = row + part->n - 1,
+            .slot = run->seq->slot,
+            .position = run->entry->n_generated + run->seq->sampling,
+            .n_top = run->request.n_top,
+        };
+        run->sent.sampled = supervisor_next_step(b->supervisor);
+    }
+}
+
+static void add_tokens(struct batch *b, struct step_plan *plan, const struct batch_run *run,
+                       const struct sched_part *part)
+{
+    struct batch_space *space = &b->space;
+
+    if (part->by_ref) {
+        space->tokens[plan->n_tokens] = PLAN_TOKEN_REF;
+        space->refs[plan->n_refs++] = (struct plan_ref){
+            .row = plan->n_tokens, .slot = run->seq->slot, .step = run->sent.sampled};
+    } else {
+        journal_copy_tokens(run->entry, part->begin, part->begin + part->n,
+                            space->tokens + plan->n_tokens);
+    }
+}
+
+static void add_run(struct batch *b, struct step_plan *plan, const struct sched_part *part)
+{
+    struct batch_run *run = part->seq->owner;
+    struct batch_step *step = &b->steps[b->n_steps];
+    struct batch_sent before;
+
+    if (!run->placed || run->lives != part->lives) { /* other pages, and perhaps another slot */
+        run->placed = true;
+        run->lives = part->lives;
+        run->sent = (struct batch_sent){0};
+        journal_place(run->entry, run->seq->done);
+    }
+    before = run->sent;
     if (!run->sent.params) {
         add_params(b, plan, run);
     }
-    if (next->by_ref) {
-        space->tokens[plan->n_tokens] = PLAN_TOKEN_REF;
-        space->refs[plan->n_refs++] =
-            (struct plan_ref){.row = plan->n_tokens, .slot = run->slot, .step = run->sent.sampled};
-    } else {
-        journal_copy_tokens(run->entry, run->sent.positions, run->sent.positions + next->n,
-                            space->tokens + plan->n_tokens);
-    }
-    add_segment(b, plan, run, next);
-    plan->n_tokens += next->n;
-    if (next->want) {
-        space->wants[plan->n_wants++] = (struct plan_want){
-            .row = plan->n_tokens - 1,
-            .slot = run->slot,
-            .position = run->entry->n_generated + run->sent.sampling,
-        };
-        run->sent.sampling++;
-        run->sent.sampled = supervisor_next_step(b->supervisor);
-    }
-    space->parts[step->n_parts] =
+    add_tokens(b, plan, run, part);
+    add_segment(b, plan, run, part);
+    add_wants(b, plan, run, part);
+    plan->n_tokens += part->n;
+    b->space.parts[step->n_parts] =
         (struct world_part){.request = run->entry->request,
-                            .again = run->sent.positions + next->n <= run->entry->positions_most};
-    step->parts[step->n_parts++] = (struct batch_part){run, next->n, next->want, before};
-    run->sent.positions += next->n;
-    run->n_steps++;
+                            .again = part->begin + part->n <= run->entry->positions_most};
+    step->parts[step->n_parts++] = (struct batch_part){run, *part, before};
 }
 
-/* A lone request has a step to itself, and nothing before or behind it in the pipeline. */
-static bool is_lone_step(struct batch *b, bool *ret_others)
+/* Room in the journals for what the step samples, so that its commit needs none. Those for which
+ * there is none end. False: one did, and what was picked is void. */
+static bool reserve(struct batch *b, const struct sched_part *picked, uint32_t n)
 {
-    bool lone = false;
+    for (uint32_t i = 0; i < n; i++) {
+        struct batch_run *run = picked[i].seq->owner;
+        uint32_t sampling = run->seq->sampling + picked[i].want;
 
-    *ret_others = false;
-    for (struct batch_run *run = b->runs; run != NULL; run = run->next) {
-        if (next_of(run, 1).n > 0) {
-            lone = lone || run->alone;
-            *ret_others = *ret_others || !run->alone;
+        if (journal_reserve(&b->journal, run->entry, sampling) != STATUS_OK) {
+            uint64_t id = run->entry->request;
+
+            batch_end(b, run, BATCH_FAILED, STATUS_NO_MEMORY,
+                      "no memory for the rest of the answer");
+            batch_cancel(b, id); /* if it is still there: nothing may be in flight for it */
+            return false;
         }
+        sched_know(b->sched, run->seq, run->entry->tokens, journal_n_known(run->entry));
     }
-    return lone;
+    return true;
 }
 
-/* Decodes first (single rows), then what is left of the rows for prompts. */
-static void choose(struct batch *b, struct step_plan *plan, bool lone)
-{
-    for (int prefill = 0; prefill <= 1; prefill++) {
-        for (struct batch_run *run = b->runs; run != NULL; run = run->next) {
-            struct next next = next_of(run, b->config.max_rows - plan->n_tokens);
-
-            if (next.n == 0 || run->alone != lone || (next.n > 1) != (prefill == 1)) {
-                continue;
-            }
-            if (lone && plan->n_segments > 0) {
-                return;
-            }
-            add_run(b, plan, run, &next);
-        }
-    }
-}
-
-/* Takes back what add_run did: the world did not take the plan. */
-static void undo(struct batch_step *step)
+/* The plan was issued: it counts from now on. */
+static void note_issued(struct batch *b, struct batch_step *step)
 {
     for (uint32_t i = 0; i < step->n_parts; i++) {
-        step->parts[i].run->sent = step->parts[i].before;
-        step->parts[i].run->n_steps--;
+        sched_issued(b->sched, &step->parts[i].sched);
+        step->parts[i].run->n_steps++;
     }
-    step->n_parts = 0;
+    for (uint32_t i = 0; i < step->n_parts; i++) { /* its client may do anything */
+        struct batch_run *run = step->parts[i].run;
+
+        if (!run->started && !run->ended) {
+            run->started = true;
+            if (run->request.started != NULL) {
+                run->request.started(run->request.arg, run->seq->n_cached);
+            }
+        }
+    }
+}
+
+/* Which of the requests may be in the next step: those that must be alone and the others take
+ * turns. False: not now, a lone one has nothing before or behind it in the pipeline. */
+static bool choose_kind(struct batch *b, bool *ret_lone)
+{
+    bool others;
+    bool lone = sched_has_alone(b->sched, &others);
+
+    if (lone && b->n_steps > 0) {
+        return false;
+    }
+    *ret_lone = lone && (b->lone_turn || !others);
+    return true;
+}
+
+static enum status issue(struct batch *b, struct step_plan *plan, struct batch_step *step)
+{
+    const struct batch_space *space = &b->space;
+    struct err err = {0};
+    enum status status;
+
+    plan->tokens = space->tokens;
+    plan->refs = space->refs;
+    plan->segments = space->segments;
+    plan->pages = space->pages;
+    plan->wants = space->wants;
+    plan->params = space->params;
+    plan->bias = space->bias;
+    plan->history = space->history;
+    status = supervisor_issue(b->supervisor, plan, space->parts, step->n_parts, &err);
+    if (status != STATUS_OK && status != STATUS_PENDING) {
+        log_error("a step could not be issued: %s", err.text);
+    }
+    return status;
 }
 
 bool batch_issue(struct batch *b)
 {
-    struct batch_space *space = &b->space;
     struct batch_step *step = &b->steps[b->n_steps];
     struct step_plan plan = {.flags = b->config.hash_state ? PLAN_HASH_STATE : 0};
-    struct err err = {0};
-    bool others;
     bool lone;
-    enum status status;
+    uint32_t n;
 
     if (b->paused || b->n_steps == FLIGHT_MAX_STEPS || !supervisor_can_issue(b->supervisor)) {
         return false;
     }
-    lone = is_lone_step(b, &others);
-    if (lone && b->n_steps > 0) {
+    sched_admit(b->sched);
+    if (!choose_kind(b, &lone)) {
         return false;
     }
-    lone = lone && (b->lone_turn || !others);
+    n = sched_pick(b->sched, lone, b->space.picked);
+    if (n == 0) {
+        return false;
+    }
+    if (!reserve(b, b->space.picked, n)) {
+        return true; /* there is one request less */
+    }
     step->n_parts = 0;
-    choose(b, &plan, lone);
-    if (plan.n_tokens == 0) {
-        return false;
+    for (uint32_t i = 0; i < n; i++) {
+        add_run(b, &plan, &b->space.picked[i]);
     }
-    plan.tokens = space->tokens;
-    plan.refs = space->refs;
-    plan.segments = space->segments;
-    plan.pages = space->pages;
-    plan.wants = space->wants;
-    plan.params = space->params;
-    plan.bias = space->bias;
-    plan.history = space->history;
-    status = supervisor_issue(b->supervisor, &plan, space->parts, step->n_parts, &err);
-    if (status != STATUS_OK) {
-        if (status != STATUS_PENDING) {
-            log_error("a step could not be issued: %s", err.text);
+    if (issue(b, &plan, step) != STATUS_OK) {
+        for (uint32_t i = 0; i < n; i++) {
+            step->parts[i].run->sent = step->parts[i].before;
         }
-        undo(step);
+        step->n_parts = 0;
         return false;
     }
     b->lone_turn = !lone;
     step->number = plan.step;
+    step->n_rows = plan.n_tokens;
     b->n_steps++;
+    note_issued(b, step);
     return true;
 }

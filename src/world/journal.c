@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each entry is one block of memory: the struct, prompt, room for the answer, parameters. */
+/* Each entry is two blocks of memory: the struct with the parameters, and the tokens, which grow.
+ */
 #include "world/journal.h"
 
 #include <stdlib.h>
@@ -31,20 +32,23 @@ struct journal_entry *journal_find(const struct journal *journal, uint64_t reque
     return entry;
 }
 
-/* Bytes of an entry; false if they do not fit a size_t or positions do not fit 32 bits. */
-static bool entry_bytes(const struct journal_request *request, size_t *ret_bytes)
+/* Bytes of an entry's two blocks; false if they do not fit a size_t or positions do not fit 32
+ * bits.
+ */
+static bool entry_bytes(const struct journal_request *request, size_t *ret_fixed,
+                        size_t *ret_tokens)
 {
-    size_t n = (size_t)request->n_prompt + request->max_generated;
+    size_t positions = (size_t)request->n_prompt + request->max_generated;
+    size_t n = (size_t)request->n_prompt + MIN(request->max_generated, JOURNAL_FIRST_ROOM);
 
-    return n <= UINT32_MAX && size_mul(n, sizeof(int32_t), ret_bytes) &&
-           size_add(*ret_bytes, sizeof(struct journal_entry), ret_bytes) &&
-           size_add(*ret_bytes, request->params_bytes, ret_bytes);
+    return positions <= UINT32_MAX && size_mul(n, sizeof(int32_t), ret_tokens) &&
+           size_add(sizeof(struct journal_entry), request->params_bytes, ret_fixed) &&
+           *ret_fixed <= SIZE_MAX - *ret_tokens;
 }
 
 static void fill(struct journal_entry *entry, const struct journal_request *request)
 {
-    int32_t *tokens = (int32_t *)(entry + 1);
-    uint8_t *params = (uint8_t *)(tokens + request->n_prompt + request->max_generated);
+    uint8_t *params = (uint8_t *)(entry + 1);
 
     entry->request = request->request;
     entry->seed = request->seed;
@@ -55,40 +59,14 @@ static void fill(struct journal_entry *entry, const struct journal_request *requ
     }
     entry->params = params;
     entry->params_bytes = request->params_bytes;
-    memcpy(tokens, request->prompt, request->n_prompt * sizeof(*tokens));
-    entry->prompt = tokens;
+    memcpy(entry->tokens, request->prompt, request->n_prompt * sizeof(*entry->tokens));
     entry->n_prompt = request->n_prompt;
-    entry->generated = tokens + request->n_prompt;
     entry->max_generated = request->max_generated;
+    entry->room = MIN(request->max_generated, JOURNAL_FIRST_ROOM);
 }
 
-enum status journal_add(struct journal *journal, const struct journal_request *request,
-                        struct journal_entry **ret_entry, struct err *err)
+static void append(struct journal *journal, struct journal_entry *entry)
 {
-    unsigned long long id = request->request;
-    struct journal_entry *entry;
-    size_t bytes;
-
-    if (request->n_prompt == 0) {
-        return err_set(err, STATUS_INVALID, "request %llu has an empty prompt", id);
-    }
-    if (journal_find(journal, request->request) != NULL) {
-        return err_set(err, STATUS_INVALID, "request %llu is in the journal already", id);
-    }
-    if (!entry_bytes(request, &bytes) || bytes > journal->max_bytes - journal->bytes) {
-        return err_set(err, STATUS_LIMIT,
-                       "no room in the journal for request %llu: %u + %u tokens, %zu of %zu bytes "
-                       "are taken",
-                       id, (unsigned)request->n_prompt, (unsigned)request->max_generated,
-                       journal->bytes, journal->max_bytes);
-    }
-    entry = mem_alloc(1, bytes);
-    if (entry == NULL) {
-        return err_set(err, STATUS_NO_MEMORY,
-                       "no memory for the journal of request %llu: %zu bytes", id, bytes);
-    }
-    fill(entry, request);
-    entry->bytes = bytes;
     entry->prev = journal->last;
     if (journal->last != NULL) {
         journal->last->next = entry;
@@ -97,8 +75,69 @@ enum status journal_add(struct journal *journal, const struct journal_request *r
     }
     journal->last = entry;
     journal->n++;
-    journal->bytes += bytes;
+    journal->bytes += entry->bytes;
+}
+
+enum status journal_add(struct journal *journal, const struct journal_request *request,
+                        struct journal_entry **ret_entry, struct err *err)
+{
+    unsigned long long id = request->request;
+    size_t left = journal->max_bytes - MIN(journal->bytes, journal->max_bytes);
+    struct journal_entry *entry;
+    int32_t *tokens;
+    size_t fixed_bytes;
+    size_t token_bytes;
+
+    if (request->n_prompt == 0) {
+        return err_set(err, STATUS_INVALID, "request %llu has an empty prompt", id);
+    }
+    if (journal_find(journal, request->request) != NULL) {
+        return err_set(err, STATUS_INVALID, "request %llu is in the journal already", id);
+    }
+    if (!entry_bytes(request, &fixed_bytes, &token_bytes) || fixed_bytes + token_bytes > left) {
+        return err_set(err, STATUS_LIMIT,
+                       "no room in the journal for request %llu: %u + %u tokens, %zu of %zu bytes "
+                       "are taken",
+                       id, (unsigned)request->n_prompt, (unsigned)request->max_generated,
+                       journal->bytes, journal->max_bytes);
+    }
+    entry = mem_alloc(1, fixed_bytes);
+    tokens = mem_alloc(1, token_bytes);
+    if (entry == NULL || tokens == NULL) {
+        free(entry);
+        free(tokens);
+        return err_set(err, STATUS_NO_MEMORY,
+                       "no memory for the journal of request %llu: %zu bytes", id,
+                       fixed_bytes + token_bytes);
+    }
+    entry->tokens = tokens;
+    entry->bytes = fixed_bytes + token_bytes;
+    fill(entry, request);
+    append(journal, entry);
     *ret_entry = entry;
+    return STATUS_OK;
+}
+
+enum status journal_reserve(struct journal *journal, struct journal_entry *entry, uint32_t n)
+{
+    uint32_t need = entry->n_generated + MIN(n, entry->max_generated - entry->n_generated);
+    uint32_t room = entry->room;
+    int32_t *tokens;
+
+    if (need <= room) {
+        return STATUS_OK;
+    }
+    room = MIN(MAX(need, 2 * (uint64_t)room), (uint64_t)entry->max_generated);
+    tokens = mem_alloc((size_t)entry->n_prompt + room, sizeof(*tokens));
+    if (tokens == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    memcpy(tokens, entry->tokens, (size_t)journal_n_known(entry) * sizeof(*tokens));
+    free(entry->tokens);
+    entry->tokens = tokens;
+    entry->bytes += (size_t)(room - entry->room) * sizeof(*tokens);
+    journal->bytes += (size_t)(room - entry->room) * sizeof(*tokens);
+    entry->room = room;
     return STATUS_OK;
 }
 
@@ -121,6 +160,7 @@ void journal_remove(struct journal *journal, struct journal_entry **entry)
     }
     journal->n--;
     journal->bytes -= gone->bytes;
+    free(gone->tokens);
     free(gone);
     *entry = NULL;
 }
@@ -137,7 +177,7 @@ static enum status check(const struct journal_entry *entry, const struct journal
     if (commit->n_tokens > 0 && commit->n_positions < unknown) {
         return STATUS_INVALID;
     }
-    if (commit->n_tokens > entry->max_generated - entry->n_generated) {
+    if (commit->n_tokens > entry->room - entry->n_generated) {
         return STATUS_LIMIT;
     }
     return STATUS_OK;
@@ -156,17 +196,17 @@ enum status journal_commit(struct journal *journal, struct journal_entry *entry,
     entry->positions += commit->n_positions;
     entry->positions_most = MAX(entry->positions_most, entry->positions);
     for (uint32_t i = 0; i < commit->n_tokens; i++) {
-        entry->generated[entry->n_generated++] = commit->tokens[i];
+        entry->tokens[journal_n_known(entry)] = commit->tokens[i];
+        entry->n_generated++;
     }
     return STATUS_OK;
 }
 
-void journal_reuse(struct journal_entry *entry, uint32_t n)
+void journal_place(struct journal_entry *entry, uint32_t n)
 {
-    ENSURE_OP(entry->last_step, ==, 0);
-    ENSURE_OP(n, <, entry->n_prompt);
+    ENSURE_OP(n, <, journal_n_known(entry));
     entry->positions = n;
-    entry->positions_most = n;
+    entry->positions_most = MAX(entry->positions_most, n);
 }
 
 void journal_rewind(struct journal *journal)
@@ -195,6 +235,5 @@ void journal_copy_tokens(const struct journal_entry *entry, uint32_t begin, uint
 {
     ENSURE_OP(begin, <=, end);
     ENSURE_OP(end, <=, journal_n_known(entry));
-    /* Prompt and answer lie side by side. */
-    memcpy(out, entry->prompt + begin, (size_t)(end - begin) * sizeof(*out));
+    memcpy(out, entry->tokens + begin, (size_t)(end - begin) * sizeof(*out));
 }

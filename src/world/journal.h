@@ -14,7 +14,9 @@
  *     |-----------------|-------|
  *     |  committed positions  |^|          ^: known, not yet computed: fed to the next step
  *
- * All memory of a request is taken when it is added, so that a commit cannot fail for want of it.
+ * Memory for an answer grows with it: room for what a step may sample is taken before the step is
+ * issued (journal_reserve), so that a commit cannot fail for want of it. max_bytes is looked at
+ * when a request is added; those that are there may grow beyond it, each up to its max_generated.
  * The journal owns its entries; an entry is borrowed until journal_remove. Pure data, no input or
  * output; one thread (the supervisor's).
  */
@@ -30,11 +32,11 @@ struct journal_entry {
     const uint8_t *params; /* [params_bytes] the sampling parameters, as the plan encodes them */
     size_t params_bytes;
 
-    const int32_t *prompt; /* [n_prompt] */
+    int32_t *tokens; /* [n_prompt + n_generated], moved by journal_reserve */
     uint32_t n_prompt;
-    int32_t *generated; /* [n_generated], room for max_generated */
     uint32_t n_generated;
     uint32_t max_generated;
+    uint32_t room; /* for generated tokens */
 
     uint32_t positions;      /* committed by all ranks of this epoch */
     uint32_t positions_most; /* committed in any epoch: below it a step computes nothing new */
@@ -44,6 +46,9 @@ struct journal_entry {
     struct journal_entry *prev;
     size_t bytes;
 };
+
+/* Room for generated tokens that an entry begins with. */
+enum { JOURNAL_FIRST_ROOM = 64 };
 
 struct journal {
     struct journal_entry *first; /* in the order of their adding */
@@ -95,9 +100,13 @@ void journal_remove(struct journal *journal, struct journal_entry **entry);
 NODISCARD enum status journal_commit(struct journal *journal, struct journal_entry *entry,
                                      const struct journal_commit *commit);
 
-/* Before the first commit: the ranks' pages hold the first n positions already, computed for
- * another request whose tokens were the same. */
-void journal_reuse(struct journal_entry *entry, uint32_t n);
+/* Room for n more generated tokens, or for as many as there may be. STATUS_NO_MEMORY. */
+NODISCARD enum status journal_reserve(struct journal *journal, struct journal_entry *entry,
+                                      uint32_t n);
+
+/* The entry has other pages now, which hold its first n positions and not all that are known
+ * (computed for requests whose tokens were the same). */
+void journal_place(struct journal_entry *entry, uint32_t n);
 
 /* The ranks have lost their KV pages: every entry starts from its first position again. */
 void journal_rewind(struct journal *journal);

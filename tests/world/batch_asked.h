@@ -17,6 +17,9 @@ struct asked {
     int32_t prompt[FAKE_CONTEXT + 4];
     uint32_t n_prompt;
     uint32_t max_generated;
+    uint64_t tenant;
+    int32_t priority;
+    uint32_t n_top;
     uint32_t stop_at; /* its token function says false at this token */
     uint64_t id;
     uint32_t n_started;
@@ -30,9 +33,10 @@ struct asked {
     char why[256];
     uint32_t n_blamed; /* at most so many kills since its last token */
 
+    void (*on_start)(struct asked *asked);
     void (*on_token)(struct asked *asked); /* NULL, or called with each token and at the end */
     void (*on_end)(struct asked *asked);
-    struct asked *other; /* for these two */
+    struct asked *other; /* for these */
 };
 
 static inline void scene_started(void *arg, uint32_t n_cached)
@@ -42,6 +46,9 @@ static inline void scene_started(void *arg, uint32_t n_cached)
     assert_int_equal(asked->n_started++, 0);
     assert_false(asked->ended);
     asked->n_cached = n_cached;
+    if (asked->on_start != NULL) {
+        asked->on_start(asked);
+    }
 }
 
 static inline bool scene_token(void *arg, const struct batch_token *token)

@@ -25,6 +25,9 @@ static inline enum status scene_try_add(struct scene *scene, struct asked *asked
         .prompt = asked->prompt,
         .n_prompt = asked->n_prompt,
         .max_generated = asked->max_generated,
+        .tenant = asked->tenant,
+        .priority = asked->priority,
+        .n_top = asked->n_top,
         .started = scene_started,
         .token = scene_token,
         .end = scene_end,
@@ -44,49 +47,39 @@ static inline void scene_add(struct scene *scene, struct asked *asked)
     }
 }
 
-/* Every page free, parked or of a running request, and in one place only. */
+/* Every page in its place, lone requests alone. */
 static inline void scene_check(struct scene *scene)
 {
     const struct batch *b = scene->b;
-    bool seen[4 * FAKE_CONTEXT] = {0};
-    uint32_t n = b->n_free;
 
-    for (uint32_t i = 0; i < b->n_free; i++) {
-        assert_false(seen[b->free_pages[i]]);
-        seen[b->free_pages[i]] = true;
-    }
-    for (uint32_t i = 0; i < b->config.n_slots; i++) {
-        const struct batch_slot *slot = &b->slots[i];
-
-        assert_false(slot->running && slot->parked_at != 0);
-        if (!slot->running && slot->parked_at == 0) {
-            assert_int_equal(slot->n_pages, 0);
-        }
-        if (slot->parked_at != 0) {
-            assert_true(slot->n_tokens <= slot->n_pages * b->config.page_tokens);
-        }
-        for (uint32_t k = 0; k < slot->n_pages; k++) {
-            assert_false(seen[slot->pages[k]]);
-            seen[slot->pages[k]] = true;
-        }
-        n += slot->n_pages;
-    }
-    assert_int_equal(n, b->config.n_pages);
+    sched_audit(b->sched);
     if (supervisor_state(scene->world.s) != WORLD_READY) {
         return; /* the steps are void */
     }
     for (const struct batch_run *run = b->runs; run != NULL; run = run->next) {
-        assert_true(run->alone == supervisor_is_alone(scene->world.s, run->entry->request));
+        if (run->seq != NULL) {
+            assert_true(run->seq->alone ==
+                        supervisor_is_alone(scene->world.s, run->entry->request));
+            assert_true(!run->placed || run->lives != run->seq->lives || !run->seq->running ||
+                        run->seq->done == run->entry->positions);
+        }
     }
     for (uint32_t i = 0; i < b->n_steps; i++) {
         for (uint32_t k = 0; k < b->steps[i].n_parts; k++) {
-            if (b->steps[i].parts[k].run->alone) {
+            const struct sched_seq *seq = b->steps[i].parts[k].run->seq;
+
+            if (seq != NULL && seq->alone) {
                 assert_int_equal(b->n_steps, 1);
                 assert_int_equal(b->steps[i].n_parts, 1);
                 scene->n_alone_steps++;
             }
         }
     }
+}
+
+static inline uint32_t scene_n_left(const struct scene *scene)
+{
+    return batch_running(scene->b) + batch_waiting(scene->b);
 }
 
 static inline void scene_resume(void *arg, bool keep_kv, const uint64_t *alone, size_t n_alone)
@@ -119,6 +112,7 @@ static inline void scene_open(struct scene *scene, const struct supervisor_confi
     struct supervisor_config plain = fake_config(2);
     struct batch_config usual = {
         .n_slots = FAKE_SLOTS,
+        .max_queue = FAKE_SLOTS,
         .max_rows = 16,
         .n_pages = FAKE_PAGES,
         .page_tokens = FAKE_PAGE_TOKENS,
@@ -169,12 +163,12 @@ static inline void scene_close(struct scene *scene)
 {
     struct scene *it = scene;
 
-    for (int i = 0; i < 50 && it->b->journal.n > 0 && batch_running(it->b) == 0; i++) {
+    for (int i = 0; i < 50 && it->b->journal.n > 0 && scene_n_left(it) == 0; i++) {
         scene_turn(it); /* the step that was ahead */
     }
     supervisor_stop(it->world.s);
     fake_wait(&it->world, WORLD_DOWN);
-    assert_int_equal(batch_running(it->b), 0);
+    assert_int_equal(scene_n_left(it), 0);
     assert_int_equal(it->b->journal.n, 0);
     assert_int_equal(it->b->journal.n_refused, 0);
     assert_null(it->b->runs);

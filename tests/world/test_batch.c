@@ -23,7 +23,7 @@ static void test_ends(void **state)
         scene_ask(500, 3, 8),
     };
     struct asked full = scene_ask(700, FAKE_CONTEXT - 3, 50);
-    struct asked last = scene_ask(700, FAKE_CONTEXT, 50);
+    struct asked last = scene_ask(700, FAKE_CONTEXT - 1, 50);
     struct scene scene;
 
     (void)state;
@@ -33,9 +33,8 @@ static void test_ends(void **state)
     scene_open(&scene, NULL, NULL, NULL);
     for (int i = 0; i < 4; i++) {
         scene_add(&scene, &asked[i]);
-        assert_int_equal(asked[i].n_cached, 0);
     }
-    assert_int_equal(batch_running(scene.b), 4);
+    assert_int_equal(batch_waiting(scene.b), 4);
     scene_run(&scene, asked, 4);
     for (int i = 0; i < 3; i++) {
         expect_end(&asked[i], BATCH_LENGTH);
@@ -47,9 +46,9 @@ static void test_ends(void **state)
     scene_run(&scene, &full, 1);
     assert_int_equal(full.n_got, 4); /* the last one needs no place in the context */
     scene_add(&scene, &last);
-    assert_int_equal(last.n_cached, FAKE_CONTEXT - 3); /* what it has in common with full */
     scene_run(&scene, &last, 1);
-    assert_int_equal(last.n_got, 1);
+    assert_int_equal(last.n_got, 2);
+    assert_int_equal(last.n_cached, FAKE_CONTEXT - 4); /* full pages that it shares with full */
     scene_close(&scene);
 }
 
@@ -59,8 +58,9 @@ static void test_refused(void **state)
     struct asked nothing = scene_ask(1, 5, 0);
     struct asked strange = scene_ask(1, 5, 1);
     struct asked negative = scene_ask(1, 5, 1);
-    struct asked endless = scene_ask(1, FAKE_CONTEXT + 1, 1);
-    struct asked fit[FAKE_SLOTS + 1];
+    struct asked endless = scene_ask(1, FAKE_CONTEXT, 1);
+    struct asked topped = scene_ask(1, 5, 1);
+    struct asked fit[2 * FAKE_SLOTS + 1];
     struct scene scene;
     struct err err = {0};
 
@@ -74,44 +74,52 @@ static void test_refused(void **state)
     assert_non_null(strstr(err.text, "991"));
     assert_int_equal(scene_try_add(&scene, &negative, &err), STATUS_INVALID);
     assert_non_null(strstr(err.text, "-1"));
-    assert_int_equal(scene_try_add(&scene, &endless, &err), STATUS_LIMIT);
-    assert_non_null(strstr(err.text, "97 tokens"));
-    for (int i = 0; i <= FAKE_SLOTS; i++) {
+    assert_int_equal(scene_try_add(&scene, &endless, &err), STATUS_INVALID);
+    assert_non_null(strstr(err.text, "96 prompt tokens"));
+    topped.n_top = 21;
+    assert_int_equal(scene_try_add(&scene, &topped, &err), STATUS_INVALID);
+    assert_non_null(strstr(err.text, "21 likeliest"));
+    for (int i = 0; i <= 2 * FAKE_SLOTS; i++) {
         fit[i] = scene_ask(10 * i, 5, 3);
     }
-    for (int i = 0; i < FAKE_SLOTS; i++) {
+    for (int i = 0; i < 2 * FAKE_SLOTS; i++) {
         scene_add(&scene, &fit[i]);
     }
-    assert_int_equal(scene_try_add(&scene, &fit[FAKE_SLOTS], &err), STATUS_LIMIT);
-    assert_non_null(strstr(err.text, "4 requests"));
+    assert_int_equal(scene_try_add(&scene, &fit[2 * FAKE_SLOTS], &err), STATUS_LIMIT);
+    assert_non_null(strstr(err.text, "8 wait"));
     scene_check(&scene);
-    scene_run(&scene, fit, FAKE_SLOTS);
+    scene_run(&scene, fit, 2 * FAKE_SLOTS);
     scene_close(&scene);
 }
 
-/* Pages run out before slots do; parked ones are given up first. */
+/* Pages run out before slots do: some wait, some lose theirs, and all get their text. */
 static void test_pages_run_out(void **state)
 {
-    struct asked big = scene_ask(1, 80, 10);
-    struct asked bigger = scene_ask(100, 80, 10);
-    struct asked small = scene_ask(200, 5, 3);
-    struct asked large = scene_ask(300, 30, 3);
+    struct asked asked[] = {
+        scene_ask(1, 40, 57),
+        scene_ask(100, 40, 57),
+        scene_ask(200, 5, 60),
+        scene_ask(300, 30, 3),
+    };
+    struct batch_stats stats;
     struct scene scene;
-    struct err err = {0};
 
     (void)state;
     scene_open(&scene, NULL, NULL, NULL);
-    scene_add(&scene, &big);
-    scene_add(&scene, &bigger);
-    scene_add(&scene, &small);
-    assert_int_equal(scene_try_add(&scene, &large, &err), STATUS_LIMIT);
-    assert_non_null(strstr(err.text, "no KV pages"));
-    scene_check(&scene);
-    scene_run(&scene, &big, 1);
-    scene_run(&scene, &bigger, 1);
-    scene_run(&scene, &small, 1);
-    scene_add(&scene, &large);
-    scene_run(&scene, &large, 1);
+    for (int i = 0; i < 4; i++) {
+        scene_add(&scene, &asked[i]);
+    }
+    scene_run(&scene, asked, 4);
+    batch_stats(scene.b, &stats);
+    assert_true(stats.preemptions > 0);
+    assert_int_equal(stats.kv_used, 0);
+    assert_int_equal(stats.kv_total, FAKE_PAGES);
+    assert_int_equal(stats.kv_cached + stats.kv_free, FAKE_PAGES);
+    assert_int_equal(stats.prompt_tokens, 40 + 40 + 5 + 30);
+    assert_int_equal(stats.generated_tokens, 57 + 57 + 60 + 3);
+    assert_int_equal(stats.prefix_queries, 40 + 40 + 5 + 30);
+    assert_int_equal(stats.prefix_hits, 0);
+    assert_true(stats.step_rows > stats.steps && stats.steps > 57);
     scene_close(&scene);
 }
 
@@ -132,27 +140,27 @@ static void test_prefix(void **state)
     scene_add(&scene, &first);
     scene_run(&scene, &first, 1);
     scene_add(&scene, &same);
-    assert_int_equal(same.n_cached, 29); /* the last one gives the first token */
     scene_run(&scene, &same, 1);
+    assert_int_equal(same.n_cached, 28); /* full pages; the last token gives the first answer */
     assert_memory_equal(same.got, first.got, sizeof(first.got));
     memcpy(chat.prompt + 30, same.got, 10 * sizeof(*same.got)); /* prompt, answer, and more */
     chat.n_prompt = 45;
     scene_add(&scene, &chat);
-    assert_int_equal(chat.n_cached, 39);
-    scene_add(&scene, &longer); /* while chat has the slot */
-    assert_int_equal(longer.n_cached, 0);
+    scene_add(&scene, &longer); /* both have the same pages */
     scene_run(&scene, &chat, 1);
     scene_run(&scene, &longer, 1);
+    assert_int_equal(chat.n_cached, 36);
+    assert_int_equal(longer.n_cached, 28);
     scene_add(&scene, &shorter);
-    assert_int_equal(shorter.n_cached, 12);
     scene_add(&scene, &other);
-    assert_int_equal(other.n_cached, 0);
     scene_run(&scene, &shorter, 1);
     scene_run(&scene, &other, 1);
+    assert_int_equal(shorter.n_cached, 12);
+    assert_int_equal(other.n_cached, 0);
     scene_close(&scene);
 }
 
-/* Parked pages live through a rebuild if the KV pages do. */
+/* Cached pages live through a rebuild if the KV pages do. */
 static void test_prefix_after_rebuild(void **state)
 {
     static const int signals[] = {SIGKILL, SIGSEGV};
@@ -172,13 +180,13 @@ static void test_prefix_after_rebuild(void **state)
         kill(supervisor_pid(scene.world.s, 1), signals[i]);
         fake_wait_rebuilt(&scene.world, (uint64_t)i + 1);
         scene_add(&scene, &after);
-        assert_int_equal(after.n_cached, i == 0 ? 29 : 0);
         scene_run(&scene, &after, 1);
+        assert_int_equal(after.n_cached, i == 0 ? 28 : 0);
     }
     scene_close(&scene);
 }
 
-/* What is parked can be given up at once, and nothing that runs with it. */
+/* What is cached can be given up at once, and nothing that runs with it. */
 static void test_drop_cache(void **state)
 {
     struct asked before = scene_ask(1, 30, 3);
@@ -197,14 +205,13 @@ static void test_drop_cache(void **state)
     scene.on.drop_cache(scene.on.arg);
     scene_check(&scene);
     scene_add(&scene, &after);
-    assert_int_equal(after.n_cached, 0);
     scene_run(&scene, &running, 1);
     scene_run(&scene, &after, 1);
+    assert_int_equal(after.n_cached, 0);
     scene_close(&scene);
 }
 
-/* A request that the journal has no room for leaves slots, pages and what is parked as they were.
- */
+/* A request that the journal has no room for leaves nothing behind. */
 static void test_journal_full(void **state)
 {
     struct batch_config small = {
@@ -214,12 +221,12 @@ static void test_journal_full(void **state)
         .page_tokens = FAKE_PAGE_TOKENS,
         .max_context = FAKE_CONTEXT,
         .vocab = FAKE_VOCAB,
-        .journal_bytes = 500,
+        .journal_bytes = sizeof(struct journal_entry) + sizeof(struct plan_params) +
+                         (JOURNAL_FIRST_ROOM + 4) * sizeof(int32_t),
     };
     struct asked first = scene_ask(1, 40, 2);
-    struct asked cut = scene_ask(1, 5, 90); /* takes the slot of first, with fewer pages */
+    struct asked large = scene_ask(400, 5, 90);
     struct asked again = scene_ask(1, 40, 2);
-    struct asked fresh = scene_ask(400, 5, 90);
     struct scene scene;
     struct err err = {0};
 
@@ -230,14 +237,131 @@ static void test_journal_full(void **state)
     for (int i = 0; i < 10; i++) {
         scene_turn(&scene);
     }
-    cut.params.n_bias = 0;
-    assert_int_equal(scene_try_add(&scene, &cut, &err), STATUS_LIMIT);
+    assert_int_equal(scene_try_add(&scene, &large, &err), STATUS_LIMIT);
     assert_non_null(strstr(err.text, "journal"));
     scene_check(&scene);
-    assert_int_equal(scene_try_add(&scene, &fresh, &err), STATUS_LIMIT);
-    scene_check(&scene);
+    assert_int_equal(scene_n_left(&scene), 0);
     scene_add(&scene, &again);
     scene_run(&scene, &again, 1);
+    scene_close(&scene);
+}
+
+/* Memory for the rest of an answer is taken before it is computed; without it that request ends,
+ * and no other. */
+static void test_no_memory_for_answer(void **state)
+{
+    struct asked asked[] = {scene_ask(1, 4, 90), scene_ask(100, 4, 90)};
+    struct scene scene;
+
+    (void)state;
+    scene_open(&scene, NULL, NULL, NULL);
+    scene_add(&scene, &asked[0]);
+    while (asked[0].n_got < 30) {
+        scene_turn(&scene);
+    }
+    scene_add(&scene, &asked[1]);
+    mem_fail_next(200);
+    scene_run(&scene, asked, 2);
+    expect_end(&asked[0], BATCH_FAILED);
+    assert_int_equal(asked[0].status, STATUS_NO_MEMORY);
+    assert_true(asked[0].n_got >= JOURNAL_FIRST_ROOM - 2);
+    expect_end(&asked[1], BATCH_LENGTH);
+    scene_close(&scene);
+}
+
+/* --- Order --- */
+
+/* More requests than slots: they take their turns, the urgent ones first; each is told once when it
+ * begins. */
+static void test_queue(void **state)
+{
+    struct asked asked[2 * FAKE_SLOTS];
+    struct scene scene;
+
+    (void)state;
+    scene_open(&scene, NULL, NULL, NULL);
+    for (int i = 0; i < 2 * FAKE_SLOTS; i++) {
+        asked[i] = scene_ask(100 * i, 5, 12);
+        asked[i].priority = -i;
+        scene_add(&scene, &asked[i]);
+    }
+    while (asked[FAKE_SLOTS].n_got < 2) {
+        scene_turn(&scene);
+    }
+    assert_int_equal(batch_running(scene.b), FAKE_SLOTS);
+    assert_int_equal(batch_waiting(scene.b), FAKE_SLOTS);
+    for (int i = 0; i < 2 * FAKE_SLOTS; i++) {
+        assert_int_equal(asked[i].n_started, i >= FAKE_SLOTS);
+    }
+    batch_cancel(scene.b, asked[0].id); /* while it waits */
+    expect_end(&asked[0], BATCH_CANCELLED);
+    assert_int_equal(batch_waiting(scene.b), FAKE_SLOTS - 1);
+    scene_run(&scene, asked, 2 * FAKE_SLOTS);
+    assert_int_equal(asked[0].n_started, 0);
+    for (int i = 1; i < 2 * FAKE_SLOTS; i++) {
+        assert_int_equal(asked[i].n_started, 1);
+        expect_end(&asked[i], BATCH_LENGTH);
+    }
+    scene_close(&scene);
+}
+
+/* While it is paused, what is in flight ends, and nothing follows. */
+static void test_pause(void **state)
+{
+    struct asked asked = scene_ask(1, 5, 40);
+    struct scene scene;
+    uint32_t n;
+
+    (void)state;
+    scene_open(&scene, NULL, NULL, NULL);
+    assert_false(batch_has_work(scene.b));
+    scene_add(&scene, &asked);
+    assert_true(batch_has_work(scene.b));
+    while (asked.n_got < 5) {
+        scene_turn(&scene);
+    }
+    batch_pause(scene.b, true);
+    while (!batch_idle(scene.b)) {
+        scene_turn(&scene);
+    }
+    n = asked.n_got;
+    for (int i = 0; i < 5; i++) {
+        scene_turn(&scene);
+    }
+    assert_int_equal(asked.n_got, n);
+    assert_true(batch_has_work(scene.b));
+    batch_pause(scene.b, false);
+    scene_run(&scene, &asked, 1);
+    scene_close(&scene);
+}
+
+static void cancel_at_start(struct asked *asked)
+{
+    batch_cancel(asked->scene->b, asked->id);
+}
+
+/* Nothing more is issued for it from then on. */
+static void test_cancel_at_start(void **state)
+{
+    struct asked asked = scene_ask(1, 60, 40);
+    struct asked beside = scene_ask(100, 20, 10);
+    struct batch_stats stats;
+    struct scene scene;
+
+    (void)state;
+    asked.on_start = cancel_at_start;
+    scene_open(&scene, NULL, NULL, NULL);
+    scene_add(&scene, &asked);
+    scene_run(&scene, &asked, 1);
+    expect_end(&asked, BATCH_CANCELLED);
+    while (batch_has_work(scene.b)) {
+        scene_turn(&scene);
+    }
+    batch_stats(scene.b, &stats);
+    assert_int_equal(stats.steps, 1);
+    assert_int_equal(stats.kv_used, 0);
+    scene_add(&scene, &beside);
+    scene_run(&scene, &beside, 1);
     scene_close(&scene);
 }
 
@@ -321,7 +445,7 @@ static void test_world_fails(void **state)
         assert_int_equal(asked[i].status, STATUS_LINK);
         assert_non_null(strstr(asked[i].why, "rank 1 exited with status 3"));
     }
-    assert_int_equal(batch_running(scene.b), 0);
+    assert_int_equal(scene_n_left(&scene), 0);
     assert_int_equal(scene.b->journal.n, 0);
     scene_add(&scene, &after); /* waits for the probe */
     scene_run(&scene, &after, 1);
@@ -380,7 +504,7 @@ static void test_cancel(void **state)
         batch_cancel(scene.b, 123456);
         scene_run(&scene, &beside, 1);
         scene_expect_exact(&asked);
-        if (batch_running(scene.b) != 0) {
+        if (scene_n_left(&scene) != 0) {
             fail_msg("still running at %u", when);
         }
     }
@@ -523,6 +647,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_prefix_after_rebuild),
         cmocka_unit_test(test_drop_cache),
         cmocka_unit_test(test_journal_full),
+        cmocka_unit_test(test_no_memory_for_answer),
+        cmocka_unit_test(test_queue),
+        cmocka_unit_test(test_pause),
+        cmocka_unit_test(test_cancel_at_start),
         cmocka_unit_test(test_not_a_number),
         cmocka_unit_test(test_requests_that_kill),
         cmocka_unit_test(test_world_fails),

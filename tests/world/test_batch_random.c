@@ -6,7 +6,7 @@
  */
 #include "batch_scene.h"
 
-enum { N_WORLDS = 6, N_REQUESTS = 40, N_OLD = 4, MAX_KILLS = 8 };
+enum { N_WORLDS = 6, N_LIVE = 2 * FAKE_SLOTS, N_REQUESTS = 40, N_OLD = 4, MAX_KILLS = 8 };
 
 struct random {
     uint64_t state;
@@ -22,15 +22,16 @@ static uint32_t below(struct random *random, uint32_t n)
 struct mix {
     struct random random;
     struct scene scene;
-    struct asked live[FAKE_SLOTS];
-    bool used[FAKE_SLOTS];
-    uint32_t cancel_at[FAKE_SLOTS]; /* so many tokens */
-    struct asked old[N_OLD];        /* ended ones, whose beginnings are used again */
+    struct asked live[N_LIVE];
+    bool used[N_LIVE];
+    uint32_t cancel_at[N_LIVE]; /* so many tokens */
+    struct asked old[N_OLD];    /* ended ones, whose beginnings are used again */
     uint32_t n_started;
     uint32_t n_kills;
     uint64_t n_rebuilds; /* those that were noticed here */
     bool killed;         /* and not yet rebuilt */
     uint32_t n_cached;
+    uint64_t n_preempted;
     uint32_t n_ends[BATCH_FAILED + 1];
 };
 
@@ -48,6 +49,8 @@ static void make_request(struct mix *mix, struct asked *asked)
                            : i < old->n_prompt ? old->prompt[i]
                                                : old->got[i - old->n_prompt];
     }
+    asked->tenant = below(r, 3);
+    asked->priority = (int32_t)below(r, 2);
     asked->params.seed = below(r, 1000);
     asked->params.choice = below(r, 3);
     asked->params.temperature = (float)below(r, 4);
@@ -61,7 +64,7 @@ static void make_request(struct mix *mix, struct asked *asked)
 
 static void add_some(struct mix *mix)
 {
-    for (uint32_t i = 0; i < FAKE_SLOTS; i++) {
+    for (uint32_t i = 0; i < N_LIVE; i++) {
         struct asked *asked = &mix->live[i];
 
         if (!mix->used[i] && mix->n_started < N_REQUESTS && below(&mix->random, 3) == 0) {
@@ -69,7 +72,6 @@ static void add_some(struct mix *mix)
             mix->used[i] = scene_try_add(&mix->scene, asked, NULL) == STATUS_OK;
             mix->n_started += mix->used[i];
             mix->cancel_at[i] = below(&mix->random, 8) == 0 ? below(&mix->random, 20) : SCENE_NEVER;
-            mix->n_cached += mix->used[i] ? asked->n_cached : 0;
         }
     }
 }
@@ -77,6 +79,7 @@ static void add_some(struct mix *mix)
 static void expect_end(struct mix *mix, const struct asked *asked)
 {
     scene_expect_exact(asked);
+    mix->n_cached += asked->n_cached;
     mix->n_ends[asked->end]++;
     if (asked->end == BATCH_FAILED) { /* nothing else may end one */
         assert_int_equal(asked->status, STATUS_NUMERIC);
@@ -86,7 +89,7 @@ static void expect_end(struct mix *mix, const struct asked *asked)
 
 static void take_ended(struct mix *mix)
 {
-    for (uint32_t i = 0; i < FAKE_SLOTS; i++) {
+    for (uint32_t i = 0; i < N_LIVE; i++) {
         struct asked *asked = &mix->live[i];
 
         if (mix->used[i] && !asked->ended && asked->n_got >= mix->cancel_at[i]) {
@@ -113,14 +116,14 @@ static void kill_one(struct mix *mix)
     if (supervisor_rebuilds(s) != mix->n_rebuilds) { /* whose steps were lost is blamed */
         mix->n_rebuilds = supervisor_rebuilds(s);
         mix->killed = false;
-        for (uint32_t i = 0; i < FAKE_SLOTS; i++) {
+        for (uint32_t i = 0; i < N_LIVE; i++) {
             mix->live[i].n_blamed++;
         }
     }
     if (below(&mix->random, 15) != 0) {
         return;
     }
-    for (uint32_t i = 0; i < FAKE_SLOTS; i++) {
+    for (uint32_t i = 0; i < N_LIVE; i++) {
         allowed = allowed && (!mix->used[i] || mix->live[i].n_blamed < 2);
     }
     if (!allowed) {
@@ -134,7 +137,7 @@ static void kill_one(struct mix *mix)
 
 static bool is_over(const struct mix *mix)
 {
-    for (uint32_t i = 0; i < FAKE_SLOTS; i++) {
+    for (uint32_t i = 0; i < N_LIVE; i++) {
         if (mix->used[i]) {
             return false;
         }
@@ -147,6 +150,7 @@ static void run_world(struct mix *mix, uint32_t n_ranks)
     struct supervisor_config config = fake_config(n_ranks);
     struct batch_config batch = {
         .n_slots = 1 + below(&mix->random, FAKE_SLOTS),
+        .max_queue = below(&mix->random, 2 * FAKE_SLOTS),
         .page_tokens = FAKE_PAGE_TOKENS,
         .n_pages = FAKE_CONTEXT / FAKE_PAGE_TOKENS + below(&mix->random, 25),
         .max_context = FAKE_CONTEXT,
@@ -155,8 +159,9 @@ static void run_world(struct mix *mix, uint32_t n_ranks)
         .journal_bytes = 4096,
     };
     uint64_t end = clock_ns() + FAKE_WAIT_MS * FAKE_MS;
+    struct batch_stats stats;
 
-    batch.max_rows = batch.n_slots + below(&mix->random, 14);
+    batch.max_rows = 1 + below(&mix->random, 16);
     config.hang_ms = 2000;
     config.world.restart_budget = 0;
     scene_open(&mix->scene, &config, &batch, NULL);
@@ -170,6 +175,8 @@ static void run_world(struct mix *mix, uint32_t n_ranks)
         scene_turn(&mix->scene);
         take_ended(mix);
     }
+    batch_stats(mix->scene.b, &stats);
+    mix->n_preempted = stats.preemptions;
     scene_close(&mix->scene);
 }
 
@@ -179,6 +186,7 @@ static void test_random(void **state)
     uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : clock_ns();
     uint32_t n_cached = 0;
     uint32_t n_alone = 0;
+    uint64_t n_preempted = 0;
     uint32_t n_kills = 0;
     uint32_t n_ends[BATCH_FAILED + 1] = {0};
 
@@ -191,6 +199,7 @@ static void test_random(void **state)
         run_world(mix, 1 + i % 3);
         n_cached += mix->n_cached;
         n_alone += mix->scene.n_alone_steps;
+        n_preempted += mix->n_preempted;
         n_kills += mix->n_kills;
         for (int k = 0; k <= BATCH_FAILED; k++) {
             n_ends[k] += mix->n_ends[k];
@@ -198,9 +207,9 @@ static void test_random(void **state)
         free(mix);
     }
     print_message("%u kills; ends: %u stop, %u length, %u cancelled, %u not a number; %u positions "
-                  "not computed again, %u turns with a lone step\n",
+                  "not computed again, %u turns with a lone step, %llu preemptions\n",
                   n_kills, n_ends[BATCH_STOP], n_ends[BATCH_LENGTH], n_ends[BATCH_CANCELLED],
-                  n_ends[BATCH_FAILED], n_cached, n_alone);
+                  n_ends[BATCH_FAILED], n_cached, n_alone, (unsigned long long)n_preempted);
     assert_true(n_kills > N_WORLDS && n_cached > 0);
     for (int k = 0; k <= BATCH_FAILED; k++) {
         assert_true(n_ends[k] > 0);

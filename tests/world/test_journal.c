@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "world/journal.h"
 
 static const int32_t prompt[] = {11, 12, 13, 14, 15};
@@ -118,7 +119,8 @@ static void test_refused_requests(void **state)
     request.n_prompt = 5;
     request.max_generated = UINT32_MAX; /* positions would not fit */
     assert_int_equal(journal_add(&journal, &request, &entry, &err), STATUS_LIMIT);
-    request.max_generated = 1100;
+    request.max_generated = 1100; /* which it would grow to */
+    request.params_bytes = 4000;
     assert_int_equal(journal_add(&journal, &request, &entry, &err), STATUS_LIMIT);
     assert_non_null(strstr(err.text, "1100"));
     request.max_generated = 2;
@@ -137,11 +139,11 @@ static void test_accounting(void **state)
 
     (void)state;
     journal_init(&journal, 1 << 20);
-    entries[0] = add(&journal, 0, 100);
+    entries[0] = add(&journal, 0, 50);
     one = journal.bytes;
-    assert_int_equal(one, sizeof(struct journal_entry) + 105 * sizeof(int32_t) + 6);
+    assert_int_equal(one, sizeof(struct journal_entry) + 55 * sizeof(int32_t) + 6);
     for (uint64_t i = 1; i < 20; i++) {
-        entries[i] = add(&journal, i, 100);
+        entries[i] = add(&journal, i, 50);
         assert_int_equal(journal.bytes, (i + 1) * one);
     }
     for (int i = 0; i < 20; i += 2) { /* ends, middle */
@@ -154,6 +156,67 @@ static void test_accounting(void **state)
     assert_ptr_equal(journal.last, entries[17]);
     journal_release(&journal);
     assert_int_equal(journal.bytes, 0);
+}
+
+/* Room comes in time, and no more of it than there may be tokens; it is counted, and not refused.
+ */
+static void test_growth(void **state)
+{
+    enum { N = 1000 };
+    struct journal journal;
+    struct journal_entry *entry;
+    size_t first;
+
+    (void)state;
+    journal_init(&journal, 600);
+    entry = add(&journal, 7, N);
+    first = journal.bytes;
+    assert_int_equal(commit(&journal, entry, 1, 5, 0), STATUS_OK);
+    for (uint64_t i = 1; i < N; i++) {
+        if (i == JOURNAL_FIRST_ROOM) {
+            assert_int_equal(commit(&journal, entry, 1 + i, 1, (int32_t)i), STATUS_LIMIT);
+            mem_fail_next(64);
+            assert_int_equal(journal_reserve(&journal, entry, 1), STATUS_NO_MEMORY);
+        }
+        assert_int_equal(journal_reserve(&journal, entry, 1), STATUS_OK);
+        assert_int_equal(commit(&journal, entry, 1 + i, 1, (int32_t)i), STATUS_OK);
+    }
+    assert_int_equal(journal_reserve(&journal, entry, 1), STATUS_OK); /* there is no more */
+    assert_int_equal(entry->room, N);
+    assert_int_equal(journal.bytes, first + (N - JOURNAL_FIRST_ROOM) * sizeof(int32_t));
+    assert_memory_equal(entry->tokens, prompt, sizeof(prompt));
+    for (int32_t i = 0; i < N; i++) {
+        assert_int_equal(entry->tokens[5 + i], i);
+    }
+    assert_int_equal(
+        journal_add(&journal,
+                    &(struct journal_request){.request = 8, .prompt = prompt, .n_prompt = 5},
+                    &entry, NULL),
+        STATUS_LIMIT);
+    journal_release(&journal);
+}
+
+/* Other pages: what had been computed is computed again, and known to be nothing new. */
+static void test_place(void **state)
+{
+    struct journal journal;
+    struct journal_entry *entry;
+
+    (void)state;
+    journal_init(&journal, 1 << 20);
+    entry = add(&journal, 7, 9);
+    journal_place(entry, 2);
+    assert_int_equal(journal_replay(entry).begin, 2);
+    assert_int_equal(journal_replay(entry).n_again, 0);
+    assert_int_equal(commit(&journal, entry, 1, 3, 50), STATUS_OK);
+    assert_int_equal(commit(&journal, entry, 2, 1, 51), STATUS_OK);
+    journal_place(entry, 4);
+    assert_int_equal(journal_replay(entry).begin, 4);
+    assert_int_equal(journal_replay(entry).end, 7);
+    assert_int_equal(journal_replay(entry).n_again, 2);
+    assert_int_equal(commit(&journal, entry, 3, 3, 52), STATUS_OK);
+    assert_int_equal(entry->n_generated, 3);
+    journal_release(&journal);
 }
 
 static void test_replay(void **state)
@@ -237,6 +300,7 @@ static void test_crashes_do_not_show(void **state)
             uint32_t n = MIN(todo.end - todo.begin, chunk);
             bool last = todo.begin + n == todo.end;
 
+            assert_int_equal(journal_reserve(&journal, entry, 1), STATUS_OK);
             journal_copy_tokens(entry, todo.begin, todo.begin + n, kv + todo.begin);
             step++;
             switch (draw(&seed) % 8) {
@@ -254,7 +318,7 @@ static void test_crashes_do_not_show(void **state)
                     STATUS_OK);
             }
         }
-        assert_memory_equal(entry->generated, want + 5, N * sizeof(int32_t));
+        assert_memory_equal(entry->tokens, want, (5 + N) * sizeof(int32_t));
         journal_release(&journal);
     }
 }
@@ -264,6 +328,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_request),        cmocka_unit_test(test_exactly_once),
         cmocka_unit_test(test_refused_requests), cmocka_unit_test(test_accounting),
+        cmocka_unit_test(test_growth),           cmocka_unit_test(test_place),
         cmocka_unit_test(test_replay),           cmocka_unit_test(test_crashes_do_not_show),
     };
 
