@@ -8,7 +8,7 @@
 _Static_assert(sizeof(struct plan_ref) == 16, "no padding");
 _Static_assert(sizeof(struct plan_segment) == 20, "no padding");
 _Static_assert(sizeof(struct plan_want) == 16, "no padding");
-_Static_assert(sizeof(struct plan_params) == 64, "no padding");
+_Static_assert(sizeof(struct plan_params) == 72, "no padding");
 _Static_assert(sizeof(struct plan_bias) == 8, "no padding");
 _Static_assert(offsetof(struct step_plan, tokens) == 16, "the fixed part is what comes before");
 
@@ -23,7 +23,7 @@ static const struct record_array arrays[] = {
 static const struct record_shape shape = {
     .name = "plan",
     .magic = UINT32_C(0x4e4c504c),
-    .version = 1,
+    .version = 2,
     .fixed_bytes = offsetof(struct step_plan, tokens),
     .arrays = arrays,
     .n_arrays = ARRAY_LEN(arrays),
@@ -156,26 +156,55 @@ static enum status check_segments(const struct step_plan *plan, const struct pla
     return STATUS_OK;
 }
 
+static enum status check_want(const struct step_plan *plan, uint32_t i,
+                              const struct plan_limits *limits, struct err *err)
+{
+    const struct plan_want *want = &plan->wants[i];
+    bool is_score = (want->flags & PLAN_WANT_SCORE) != 0;
+    bool has_logprob = (want->flags & PLAN_WANT_LOGPROB) != 0;
+
+    if (want->row >= plan->n_tokens) {
+        return wrong(err, "wants", i, "row", want->row);
+    }
+    if ((want->flags & ~(uint32_t)PLAN_WANT_FLAGS) != 0 ||
+        (is_score && (!has_logprob || (plan->flags & PLAN_LOGITS) != 0))) {
+        return wrong(err, "wants", i, "flags", want->flags);
+    }
+    if (want->slot >= limits->n_slots) {
+        return wrong(err, "wants", i, "slot", want->slot);
+    }
+    if (!is_score && want->position >= limits->max_context) {
+        return wrong(err, "wants", i, "position", want->position);
+    }
+    if (want->n_top > (has_logprob ? limits->max_top : 0)) {
+        return wrong(err, "wants", i, "n_top", want->n_top);
+    }
+    if (is_score && want->token >= limits->vocab) {
+        return wrong(err, "wants", i, "token", want->token);
+    }
+    return STATUS_OK;
+}
+
 static enum status check_wants(const struct step_plan *plan, const struct plan_limits *limits,
                                struct err *err)
 {
     struct slot_set slots = {0};
 
-    for (uint32_t i = 0; i < plan->n_wants; i++) {
-        const struct plan_want *want = &plan->wants[i];
+    if (plan->n_wants > limits->max_rows) {
+        return err_set(err, STATUS_CORRUPT, "plan: %u wants, at most %u", plan->n_wants,
+                       limits->max_rows);
+    }
 
-        if (want->row >= plan->n_tokens) {
-            return wrong(err, "wants", i, "row", want->row);
+    for (uint32_t i = 0; i < plan->n_wants; i++) {
+        enum status status = check_want(plan, i, limits, err);
+        bool is_sampled =
+            (plan->flags & PLAN_LOGITS) == 0 && (plan->wants[i].flags & PLAN_WANT_SCORE) == 0;
+
+        if (status != STATUS_OK) {
+            return status;
         }
-        if ((plan->flags & PLAN_LOGITS) != 0 ? want->slot >= limits->n_slots
-                                             : !add_slot(&slots, want->slot, limits)) {
-            return wrong(err, "wants", i, "slot", want->slot);
-        }
-        if (want->position >= limits->max_context) {
-            return wrong(err, "wants", i, "position", want->position);
-        }
-        if (want->n_top > limits->max_top) {
-            return wrong(err, "wants", i, "n_top", want->n_top);
+        if (is_sampled && !add_slot(&slots, plan->wants[i].slot, limits)) {
+            return wrong(err, "wants", i, "slot", plan->wants[i].slot);
         }
     }
     return STATUS_OK;
@@ -201,11 +230,18 @@ static enum status check_params(const struct step_plan *plan, const struct plan_
         if (!add_slot(&slots, params->slot, limits)) {
             return wrong(err, "params", i, "slot", params->slot);
         }
-        if (params->zero != 0 || has_nan(params)) {
+        if (has_nan(params)) {
             return err_set(err, STATUS_CORRUPT, "plan: params[%u]: not a number", i);
         }
         if (params->n_bias > limits->max_bias || params->n_bias > plan->n_bias - bias) {
             return wrong(err, "params", i, "n_bias", params->n_bias);
+        }
+        if ((params->flags & ~(uint32_t)PLAN_PARAMS_FLAGS) != 0) {
+            return wrong(err, "params", i, "flags", params->flags);
+        }
+        if (params->n_min_bias > params->n_bias ||
+            ((params->flags & PLAN_PARAMS_ALLOW) != 0 && params->n_min_bias == params->n_bias)) {
+            return wrong(err, "params", i, "n_min_bias", params->n_min_bias);
         }
         if ((uint64_t)params->n_prompt + params->n_generated >
             MIN(limits->max_context, plan->n_history - history)) {
@@ -221,7 +257,7 @@ static enum status check_params(const struct step_plan *plan, const struct plan_
                        plan->n_history);
     }
     for (uint32_t i = 0; i < plan->n_bias; i++) {
-        if (plan->bias[i].token >= limits->vocab || isnan(plan->bias[i].add)) {
+        if (plan->bias[i].token >= limits->vocab || !(plan->bias[i].add < INFINITY)) {
             return wrong(err, "bias", i, "token", plan->bias[i].token);
         }
     }
@@ -239,7 +275,8 @@ enum status plan_check(const struct step_plan *plan, const struct plan_limits *l
     struct slot_set cleared = {0};
     enum status status;
 
-    ENSURE(limits->n_slots <= PLAN_MAX_SLOTS && limits->page_tokens > 0);
+    ENSURE(limits->n_slots <= PLAN_MAX_SLOTS && limits->page_tokens > 0 &&
+           limits->max_top <= PLAN_MAX_TOP);
     if (plan->step == 0 || (plan->flags & ~(uint64_t)PLAN_FLAGS) != 0) {
         return err_set(err, STATUS_CORRUPT, "plan: step %llu with flags %llx",
                        (unsigned long long)plan->step, (unsigned long long)plan->flags);

@@ -8,7 +8,7 @@
  *   cleared   slots whose state is forgotten
  *   params    slots that begin, or begin anew after a rebuild
  *   tokens    one a row, cut into segments of one slot each, in order
- *   wants     rows whose logits are sampled, each for one slot
+ *   wants     rows whose logits are sampled, or in which a token is scored, each for one slot
  *
  * A token may be "what slot s sampled in step k", so that a plan can be sent before the step ahead
  * of it is done. The block table of a segment may be sent from page_first on; the pages before are
@@ -23,6 +23,7 @@
 enum {
     PLAN_TOKEN_REF = -1, /* the row's token is in refs */
     PLAN_MAX_SLOTS = 1024,
+    PLAN_MAX_TOP = 20, /* likeliest tokens that a want may ask for */
 };
 
 /* Flags of a plan. */
@@ -49,16 +50,40 @@ struct plan_segment {
     uint32_t n_pages;    /* page_first + n_pages are exactly what pos + n positions need */
 };
 
-/* Sample row's logits for slot. */
+/* Flags of a want. Log-probabilities are those of the model: of the logits as they are before bias,
+ * penalties and temperature. */
+enum {
+    PLAN_WANT_LOGPROB = 1, /* report the token's, and those of the n_top likeliest */
+    PLAN_WANT_SCORE = 2,   /* nothing is sampled: the token is given, and its log-probability is
+                              wanted. With PLAN_WANT_LOGPROB, not with PLAN_LOGITS */
+    PLAN_WANT_FLAGS = PLAN_WANT_LOGPROB | PLAN_WANT_SCORE,
+};
+
+/* Sample row's logits for slot, which may be wanted once in a plan, or score a token, of which a
+ * slot may have any number; max_rows in all. Results come in the order of wants. */
 struct plan_want {
     uint32_t row;
     uint32_t slot;
-    uint32_t position; /* tokens generated for the slot before this one */
-    uint32_t n_top;    /* likeliest tokens to report with their log-probability */
+    union {
+        uint32_t position; /* tokens generated for the slot before this one */
+        uint32_t token;    /* with PLAN_WANT_SCORE: the token */
+    };
+    uint16_t n_top; /* likeliest tokens to report with their log-probability; 0 without
+                       PLAN_WANT_LOGPROB */
+    uint16_t flags;
+};
+
+/* Flags of parameters. */
+enum {
+    PLAN_PARAMS_ALLOW = 1, /* only tokens of the slot's biases after the first n_min_bias may be
+                              sampled (and their biases count); there is at least one */
+    PLAN_PARAMS_FLAGS = PLAN_PARAMS_ALLOW,
 };
 
 /* Sampling parameters of a slot, as sample/params.h defines them (which also checks their ranges),
- * its key of random numbers, and the tokens there are already. */
+ * its key of random numbers, and the tokens there are already. Biases may be -infinity: the token
+ * is never sampled. The first n_min_bias of them hold only while fewer than n_min tokens have been
+ * generated (those of n_generated included): so end tokens, at -infinity, do not come too early. */
 struct plan_params {
     uint64_t seed;
     uint32_t slot;
@@ -74,12 +99,14 @@ struct plan_params {
     uint32_t n_bias;      /* of the plan's bias, in order of params */
     uint32_t n_prompt;    /* of the plan's history, in order of params: first the prompt's tokens */
     uint32_t n_generated; /* then those generated */
-    uint32_t zero;
+    uint32_t n_min;
+    uint32_t n_min_bias; /* at most n_bias */
+    uint32_t flags;
 };
 
 struct plan_bias {
     uint32_t token;
-    float add;
+    float add; /* below +infinity */
 };
 
 struct step_plan {
@@ -107,13 +134,13 @@ struct step_plan {
 
 /* What a rank has room for. */
 struct plan_limits {
-    uint32_t max_rows;    /* rows in a step */
+    uint32_t max_rows;    /* rows in a step, and wants */
     uint32_t n_slots;     /* at most PLAN_MAX_SLOTS */
     uint32_t n_pages;     /* KV pages there are */
     uint32_t page_tokens; /* positions in one */
     uint32_t max_context; /* positions of a slot */
     uint32_t vocab;
-    uint32_t max_top;
+    uint32_t max_top;  /* at most PLAN_MAX_TOP */
     uint32_t max_bias; /* of one slot */
 };
 

@@ -16,14 +16,16 @@ enum {
 
 struct result_token {
     uint32_t slot;
-    int32_t token; /* -1 with RESULT_NAN */
+    int32_t token; /* sampled, or that of a score; -1 with RESULT_NAN */
     uint32_t flags;
     int32_t nan_layer; /* with RESULT_NAN: the layer, or the number of layers for the output head;
                           otherwise -1 */
-    float logprob;     /* of token; 0 where none was asked for */
-    uint32_t n_top;    /* of the result's tops, in order of tokens */
+    float logprob;     /* of token; 0 where none was asked for, and with RESULT_NAN */
+    uint32_t n_top;    /* of the result's tops, in order of tokens; fewer than asked for only where
+                          no others are above -infinity */
 };
 
+/* One of the likeliest, in their order. */
 struct result_top {
     uint32_t token;
     float logprob;

@@ -53,7 +53,11 @@ enum status supervisor_create(const struct supervisor_config *config,
     for (uint32_t i = 0; i < s->n_faults; i++) {
         s->faults[i] = (struct planned_fault){.id = ++s->last_fault_id, .spec = config->faults[i]};
     }
-    s->result_bytes = (uint32_t)round_up(config->max_rows * sizeof(struct result_token) + 2048, 64);
+    s->result_bytes =
+        (uint32_t)round_up(config->max_rows * (sizeof(struct result_token) +
+                                               PLAN_MAX_TOP * sizeof(struct result_top)) +
+                               2048,
+                           64);
     s->incoming = xalloc(s->result_bytes);
     for (uint32_t i = 0; i < FLIGHT_MAX_STEPS; i++) {
         s->steps[i].record = xalloc(s->result_bytes);

@@ -22,6 +22,7 @@ static struct result_limits limits_of(const struct supervisor *s, const struct p
         .n_slots = s->config.n_slots,
         .n_layers = s->config.n_layers,
         .vocab = s->config.vocab,
+        .max_top = PLAN_MAX_TOP,
     };
 }
 
@@ -195,7 +196,9 @@ static bool agrees(struct supervisor *s, uint32_t rank, const struct pending_ste
         return false;
     }
     if (first.n_tokens != result->n_tokens ||
-        memcmp(first.tokens, result->tokens, first.n_tokens * sizeof(*first.tokens)) != 0) {
+        memcmp(first.tokens, result->tokens, first.n_tokens * sizeof(*first.tokens)) != 0 ||
+        first.n_tops != result->n_tops ||
+        memcmp(first.tops, result->tops, first.n_tops * sizeof(*first.tops)) != 0) {
         mismatch(s, rank, step, "what was sampled");
         return false;
     }

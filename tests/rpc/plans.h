@@ -70,10 +70,22 @@ static inline void plans_rows(struct random *random, struct plan_space *space)
         }
         space->segments[plan->n_segments++] = segment;
         if (random_below(random, 2) == 0) {
-            space->wants[plan->n_wants++] = (struct plan_want){.row = plan->n_tokens - 1,
-                                                               .slot = slot,
-                                                               .position = random_below(random, 50),
-                                                               .n_top = random_below(random, 21)};
+            bool logprob = random_below(random, 2) == 0;
+
+            space->wants[plan->n_wants++] = (struct plan_want){
+                .row = plan->n_tokens - 1,
+                .slot = slot,
+                .position = random_below(random, 50),
+                .n_top = (uint16_t)(logprob ? random_below(random, PLANS_TOP + 1) : 0),
+                .flags = logprob ? PLAN_WANT_LOGPROB : 0};
+        }
+        for (uint32_t i = 1; i < segment.n && random_below(random, 3) == 0; i++) {
+            space->wants[plan->n_wants++] =
+                (struct plan_want){.row = plan->n_tokens - segment.n + i - 1,
+                                   .slot = slot,
+                                   .n_top = (uint16_t)random_below(random, PLANS_TOP + 1),
+                                   .flags = PLAN_WANT_LOGPROB | PLAN_WANT_SCORE,
+                                   .token = random_below(random, PLANS_VOCAB)};
         }
         slot += 1 + random_below(random, 3);
     }
@@ -99,11 +111,15 @@ static inline void plans_state(struct random *random, struct plan_space *space)
             continue;
         }
         params.n_bias = random_below(random, 4) == 0 ? random_below(random, PLANS_BIAS + 1) : 0;
+        params.n_min = random_below(random, 3);
+        params.n_min_bias = random_below(random, params.n_bias + 1);
+        params.flags = params.n_min_bias < params.n_bias ? random_below(random, 2) : 0;
         params.n_prompt = random_below(random, 10);
         params.n_generated = random_below(random, 10);
         for (uint32_t i = 0; i < params.n_bias; i++) {
             space->bias[plan->n_bias++] =
-                (struct plan_bias){.token = random_below(random, PLANS_VOCAB), .add = -1.5f};
+                (struct plan_bias){.token = random_below(random, PLANS_VOCAB),
+                                   .add = i % 2 == 0 ? -1.5f : -__builtin_inff()};
         }
         for (uint32_t i = 0; i < params.n_prompt + params.n_generated; i++) {
             space->history[plan->n_history++] = (int32_t)random_below(random, PLANS_VOCAB);

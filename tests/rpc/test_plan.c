@@ -97,7 +97,13 @@ static void make_small(struct plan_space *space)
     space->pages[0] = 3;
     space->pages[1] = 4;
     space->wants[0] = (struct plan_want){.row = 0, .slot = 0};
-    space->wants[1] = (struct plan_want){.row = 1, .slot = 1, .position = 3, .n_top = 20};
+    space->wants[1] = (struct plan_want){
+        .row = 1, .slot = 1, .position = 3, .n_top = 20, .flags = PLAN_WANT_LOGPROB};
+    space->wants[2] = (struct plan_want){.row = 0,
+                                         .slot = 1,
+                                         .flags = PLAN_WANT_LOGPROB | PLAN_WANT_SCORE,
+                                         .token = PLANS_VOCAB - 1};
+    space->wants[3] = space->wants[2];
     space->params[0] = (struct plan_params){
         .seed = 1, .slot = 0, .temperature = 1, .top_p = 1, .n_bias = 1, .n_prompt = 1};
     space->params[1] = (struct plan_params){.slot = 1, .n_bias = 1, .n_generated = 2};
@@ -120,7 +126,7 @@ static void make_small(struct plan_space *space)
         .n_refs = 1,
         .n_segments = 2,
         .n_pages = 2,
-        .n_wants = 2,
+        .n_wants = 4,
         .n_params = 2,
         .n_bias = 2,
         .n_history = 3,
@@ -191,11 +197,29 @@ static void test_rows_refused(void **state)
     REFUSED(small->plan.n_pages = 1, "segments[0]: n_pages is 2");
     REFUSED(small->plan.n_pages = 3, "segments have 2 rows of 2, 2 pages of 3");
     REFUSED(small->pages[1] = PLANS_PAGES, "pages[1]: page is 200");
+    free(small);
+}
+
+static void test_wants_refused(void **state)
+{
+    (void)state;
+    small = xalloc(sizeof(*small));
+    make_small(small);
     REFUSED(small->wants[1].row = 2, "wants[1]: row is 2");
     REFUSED(small->wants[1].slot = 0, "wants[1]: slot is 0");
     REFUSED(small->wants[0].slot = PLANS_SLOTS, "wants[0]: slot is 70");
     REFUSED(small->wants[0].position = PLANS_CONTEXT, "wants[0]: position is 2048");
-    REFUSED(small->wants[0].n_top = PLANS_TOP + 1, "wants[0]: n_top is 21");
+    REFUSED(small->wants[0].n_top = 1, "wants[0]: n_top is 1");
+    REFUSED(small->wants[1].n_top = PLANS_TOP + 1, "wants[1]: n_top is 21");
+    REFUSED(small->wants[1].flags = 4, "wants[1]: flags is 4");
+    REFUSED(small->wants[2].flags = PLAN_WANT_SCORE, "wants[2]: flags is 2");
+    REFUSED(small->wants[2].flags = PLAN_WANT_LOGPROB, "wants[2]: slot is 1");
+    REFUSED(small->wants[2].slot = PLANS_SLOTS, "wants[2]: slot is 70");
+    REFUSED(small->wants[3].row = 2, "wants[3]: row is 2");
+    REFUSED(small->wants[3].n_top = PLANS_TOP + 1, "wants[3]: n_top is 21");
+    REFUSED(small->wants[3].token = PLANS_VOCAB, "wants[3]: token is 1000");
+    REFUSED(small->plan.flags = PLAN_LOGITS, "wants[2]: flags is 3");
+    REFUSED(small->plan.n_wants = PLANS_ROWS + 1, "plan: 41 wants, at most 40");
     free(small);
 }
 
@@ -206,7 +230,10 @@ static void test_params_refused(void **state)
     make_small(small);
     REFUSED(small->params[1].slot = 0, "params[1]: slot is 0");
     REFUSED(small->params[1].slot = PLANS_SLOTS, "params[1]: slot is 70");
-    REFUSED(small->params[0].zero = 1, "params[0]: not a number");
+    REFUSED(small->params[0].flags = 2, "params[0]: flags is 2");
+    REFUSED(small->params[0].n_min_bias = 2, "params[0]: n_min_bias is 2");
+    REFUSED(small->params[0].flags = PLAN_PARAMS_ALLOW;
+            small->params[0].n_min_bias = 1, "params[0]: n_min_bias is 1");
     REFUSED(small->params[0].temperature = __builtin_nanf(""), "params[0]: not a number");
     REFUSED(small->params[0].top_p = __builtin_nanf(""), "params[0]: not a number");
     REFUSED(small->params[0].min_p = __builtin_nanf(""), "params[0]: not a number");
@@ -222,6 +249,7 @@ static void test_params_refused(void **state)
     REFUSED(small->params[1].n_generated = 1, "2 tokens of history of 3");
     REFUSED(small->bias[1].token = PLANS_VOCAB, "bias[1]: token is 1000");
     REFUSED(small->bias[1].add = __builtin_nanf(""), "bias[1]: token is 2");
+    REFUSED(small->bias[1].add = __builtin_inff(), "bias[1]: token is 2");
     REFUSED(small->history[2] = -1, "history[2]: token is -1");
     REFUSED(small->history[0] = PLANS_VOCAB, "history[0]: token is 1000");
     REFUSED(small->cleared[1] = 0, "cleared[1]: slot is 0");
@@ -317,10 +345,11 @@ static void test_hash(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_size_of_decode),
-        cmocka_unit_test(test_size_limit),     cmocka_unit_test(test_rows_refused),
-        cmocka_unit_test(test_params_refused), cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_one_encoding),   cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_size_of_decode),
+        cmocka_unit_test(test_size_limit),    cmocka_unit_test(test_rows_refused),
+        cmocka_unit_test(test_wants_refused), cmocka_unit_test(test_params_refused),
+        cmocka_unit_test(test_damage),        cmocka_unit_test(test_one_encoding),
+        cmocka_unit_test(test_hash),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
