@@ -61,18 +61,32 @@ static void add_segment(struct batch *b, struct step_plan *plan, struct batch_ru
     run->sent.n_pages = need;
 }
 
+/* Scores of a prompt's tokens by the rows before them, then the sampling. */
 static void add_wants(struct batch *b, struct step_plan *plan, struct batch_run *run,
                       const struct sched_part *part)
 {
+    const struct batch_request *request = &run->request;
     struct plan_want *wants = b->space.wants;
     uint32_t row = plan->n_tokens; /* of the part's first position */
 
+    for (uint32_t i = 0; i < part->n_score; i++) {
+        uint32_t position = part->score_begin + i;
+
+        wants[plan->n_wants++] = (struct plan_want){
+            .row = row + position - part->begin,
+            .slot = run->seq->slot,
+            .n_top = request->n_prompt_top,
+            .flags = PLAN_WANT_SCORE | PLAN_WANT_LOGPROB,
+            .token = (uint32_t)run->entry->tokens[position + 1],
+        };
+    }
     if (part->want) {
         wants[plan->n_wants++] = (struct plan_want){
             .row = row + part->n - 1,
             .slot = run->seq->slot,
             .position = run->entry->n_generated + run->seq->sampling,
-            .n_top = run->request.n_top,
+            .n_top = request->n_top,
+            .flags = request->logprobs || request->n_top > 0 ? PLAN_WANT_LOGPROB : 0,
         };
         run->sent.sampled = supervisor_next_step(b->supervisor);
     }
