@@ -19,8 +19,12 @@ struct asked {
     uint32_t max_generated;
     uint64_t tenant;
     int32_t priority;
+    bool logprobs;
     uint32_t n_top;
-    uint32_t stop_at; /* its token function says false at this token */
+    bool prompt_logprobs;
+    uint32_t n_prompt_top;
+    uint32_t n_scored; /* tokens of its prompt */
+    uint32_t stop_at;  /* its token function says false at this token */
     uint64_t id;
     uint32_t n_started;
     uint32_t n_cached;
@@ -51,12 +55,45 @@ static inline void scene_started(void *arg, uint32_t n_cached)
     }
 }
 
+/* Says what the model says of the n-th token after those before it. */
+static inline void scene_expect_report(const struct asked *asked, uint32_t n, bool wanted,
+                                       uint32_t n_top, const struct batch_token *token)
+{
+    int32_t before[2 * FAKE_CONTEXT];
+
+    memcpy(before, asked->prompt, MIN(n, asked->n_prompt) * sizeof(*before));
+    if (n > asked->n_prompt) {
+        memcpy(before + asked->n_prompt, asked->got, (n - asked->n_prompt) * sizeof(*before));
+    }
+    assert_true(token->logprob == (wanted ? fake_logprob(before, n, token->token) : 0));
+    assert_int_equal(token->n_tops, n_top);
+    for (uint32_t k = 0; k < n_top; k++) {
+        uint32_t top = fake_top(before, n, k);
+
+        assert_int_equal(token->tops[k].token, top);
+        assert_true(token->tops[k].logprob == fake_logprob(before, n, (int32_t)top));
+    }
+}
+
+static inline void scene_prompt_token(void *arg, uint32_t position, const struct batch_token *token)
+{
+    struct asked *asked = arg;
+
+    assert_true(asked->prompt_logprobs && !asked->ended && asked->n_got == 0);
+    assert_int_equal(position, ++asked->n_scored); /* each once, in order */
+    assert_int_equal(token->token, asked->prompt[position]);
+    scene_expect_report(asked, position, true, asked->n_prompt_top, token);
+}
+
 static inline bool scene_token(void *arg, const struct batch_token *token)
 {
     struct asked *asked = arg;
 
     assert_false(asked->ended);
     ENSURE_OP(asked->n_got, <, ARRAY_LEN(asked->got));
+    assert_int_equal(asked->n_scored, asked->prompt_logprobs ? asked->n_prompt - 1 : 0);
+    scene_expect_report(asked, asked->n_prompt + asked->n_got, asked->logprobs || asked->n_top > 0,
+                        asked->n_top, token);
     asked->got[asked->n_got++] = token->token;
     asked->n_blamed = 0;
     if (asked->on_token != NULL) {

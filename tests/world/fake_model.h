@@ -76,6 +76,17 @@ static inline int32_t fake_token(uint64_t key, const int32_t *tokens, uint32_t n
     return (int32_t)(fake_hash(key, tokens, n) % FAKE_VOCAB);
 }
 
+/* What the model thinks of a token after n others, and the k-th likeliest of its tokens there. */
+static inline float fake_logprob(const int32_t *tokens, uint32_t n, int32_t token)
+{
+    return -(float)(fake_mix(fake_hash(7, tokens, n), (uint64_t)token) % 1024) / 16;
+}
+
+static inline uint32_t fake_top(const int32_t *tokens, uint32_t n, uint32_t k)
+{
+    return (uint32_t)((fake_hash(9, tokens, n) + k) % FAKE_VOCAB);
+}
+
 /* True if the script has this word for this rank. */
 static inline bool fake_scripted(const char *verb, const char *place, uint32_t rank, uint64_t epoch,
                                  uint64_t step)

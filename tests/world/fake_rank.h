@@ -86,6 +86,7 @@ static inline json_t *fake_load(struct fake_rank *f, struct message *message)
         .page_tokens = FAKE_PAGE_TOKENS,
         .max_context = FAKE_CONTEXT,
         .vocab = FAKE_VOCAB,
+        .max_top = PLAN_MAX_TOP,
         .max_bias = 1 << 20,
     };
     snprintf(expected, sizeof(expected), "%s %u of %u", FAKE_WEIGHTS, f->rank,

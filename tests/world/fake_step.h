@@ -79,6 +79,36 @@ static inline void fake_read_pages(const struct fake_rank *f, uint32_t slot, uin
     }
 }
 
+/* The log-probabilities of a want, behind n positions. */
+static inline void fake_report(struct fake_rank *f, const struct plan_want *want,
+                               const int32_t *tokens, uint32_t n, struct result_token *token)
+{
+    if ((want->flags & PLAN_WANT_LOGPROB) == 0) {
+        return;
+    }
+    token->logprob = fake_logprob(tokens, n, token->token);
+    token->n_top = want->n_top;
+    for (uint32_t k = 0; k < want->n_top; k++) {
+        uint32_t top = fake_top(tokens, n, k);
+
+        ENSURE_OP(f->n_tops, <, FAKE_MAX_TOPS);
+        f->tops[f->n_tops++] =
+            (struct result_top){.token = top, .logprob = fake_logprob(tokens, n, (int32_t)top)};
+    }
+}
+
+/* Scores a token by the row that is the slot's position n - 1. */
+static inline void fake_score(struct fake_rank *f, const struct plan_want *want, uint32_t n,
+                              struct result_token *ret_token)
+{
+    int32_t tokens[FAKE_CONTEXT];
+
+    fake_read_pages(f, want->slot, n, tokens);
+    *ret_token =
+        (struct result_token){.slot = want->slot, .token = (int32_t)want->token, .nan_layer = -1};
+    fake_report(f, want, tokens, n, ret_token);
+}
+
 /* Samples for one slot, whose pages hold n positions. */
 static inline enum status fake_sample(struct fake_rank *f, const struct plan_want *want, uint32_t n,
                                       struct result_token *ret_token, struct err *err)
@@ -106,8 +136,36 @@ static inline enum status fake_sample(struct fake_rank *f, const struct plan_wan
     if (n != slot->n_tokens || memcmp(tokens, slot->tokens, n * sizeof(*tokens)) != 0) {
         ret_token->token = (ret_token->token + 1) % FAKE_VOCAB; /* shows as another token */
     }
+    fake_report(f, want, tokens, n, ret_token);
     slot->tokens[slot->n_tokens++] = ret_token->token;
     slot->last_step = f->step;
+    return STATUS_OK;
+}
+
+static inline enum status fake_wants(struct fake_rank *f, const struct step_plan *plan,
+                                     struct err *err)
+{
+    f->n_tops = 0;
+    ENSURE_OP(plan->n_wants, <=, FAKE_MAX_WANTS);
+    for (uint32_t i = 0; i < plan->n_wants; i++) {
+        const struct plan_want *want = &plan->wants[i];
+        const struct plan_segment *segment = plan->segments;
+        uint32_t row = 0; /* the segment's first */
+        enum status status = STATUS_OK;
+
+        while (segment->slot != want->slot) {
+            row += segment->n;
+            segment++;
+        }
+        if ((want->flags & PLAN_WANT_SCORE) != 0) {
+            fake_score(f, want, segment->pos + want->row - row + 1, &f->tokens[i]);
+        } else {
+            status = fake_sample(f, want, segment->pos + segment->n, &f->tokens[i], err);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
     return STATUS_OK;
 }
 
@@ -116,13 +174,13 @@ static inline enum status fake_compute(struct fake_rank *f, const struct step_pl
 {
     const uint32_t *pages = plan->pages;
     uint32_t row = 0;
+    enum status status;
 
     fake_set_slots(f, plan);
     for (uint32_t i = 0; i < plan->n_segments; i++) {
         const struct plan_segment *segment = &plan->segments[i];
         const struct plan_params *params = &f->slots[segment->slot].params;
         int32_t tokens[FAKE_CONTEXT];
-        enum status status;
 
         if (params->choice == FAKE_POISON && f->rank == 0 && f->epoch <= params->prompt_index) {
             kill(getpid(), SIGKILL);
@@ -137,18 +195,12 @@ static inline enum status fake_compute(struct fake_rank *f, const struct step_pl
         row += segment->n;
         pages += segment->n_pages;
     }
-    for (uint32_t i = 0; i < plan->n_wants; i++) {
-        const struct plan_segment *segment = plan->segments;
-        enum status status;
-
-        while (segment->slot != plan->wants[i].slot) {
-            segment++;
-        }
-        status = fake_sample(f, &plan->wants[i], segment->pos + segment->n, &f->tokens[i], err);
-        if (status != STATUS_OK) {
-            return status;
-        }
+    status = fake_wants(f, plan, err);
+    if (status != STATUS_OK) {
+        return status;
     }
+    result->tops = f->tops;
+    result->n_tops = f->n_tops;
     result->tokens = f->tokens;
     result->n_tokens = plan->n_wants;
     return STATUS_OK;
@@ -174,6 +226,7 @@ static inline size_t fake_step(struct fake_rank *f, const void *bytes, size_t n)
     if (status != STATUS_OK) {
         fake_scribble(f);
         result.n_tokens = 0;
+        result.n_tops = 0;
         result.text = why.text;
         result.n_text = (uint32_t)strlen(why.text);
     }

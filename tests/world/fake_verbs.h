@@ -28,7 +28,7 @@
 #include "rpc/result.h"
 #include "rpc/wiring.h"
 
-enum { FAKE_RESULT_BYTES = 4096, FAKE_SLOW_MS = 400 };
+enum { FAKE_MAX_WANTS = 64, FAKE_MAX_TOPS = 128, FAKE_RESULT_BYTES = 4096, FAKE_SLOW_MS = 400 };
 
 struct fake_slot {
     struct plan_params params;
@@ -53,7 +53,9 @@ struct fake_rank {
     int32_t *kv; /* [n_pages][page_tokens] token + 1; 0: nothing */
     size_t kv_bytes;
     struct fake_slot slots[FAKE_SLOTS];
-    struct result_token tokens[FAKE_SLOTS];
+    struct result_token tokens[FAKE_MAX_WANTS];
+    struct result_top tops[FAKE_MAX_TOPS];
+    uint32_t n_tops;
     void *record;
     _Alignas(16) uint8_t result[FAKE_RESULT_BYTES];
 };

@@ -335,6 +335,54 @@ static void test_pause(void **state)
     scene_close(&scene);
 }
 
+/* Log-probabilities of what is generated, with and without the likeliest, beside requests that want
+ * none. */
+static void test_logprobs(void **state)
+{
+    struct asked asked[] = {scene_ask(1, 20, 12), scene_ask(100, 5, 12), scene_ask(300, 5, 12),
+                            scene_ask(1, 20, 12)};
+    struct scene scene;
+
+    (void)state;
+    asked[0].logprobs = true;
+    asked[1].n_top = 3;
+    asked[3].logprobs = true;
+    asked[3].n_top = 1;
+    scene_open(&scene, NULL, NULL, NULL);
+    for (int i = 0; i < 4; i++) {
+        scene_add(&scene, &asked[i]);
+    }
+    scene_run(&scene, asked, 4);
+    scene_close(&scene);
+}
+
+/* The prompt's tokens: each once and in order, whatever happens to the ranks; nothing of them is
+ * taken from the cache. */
+static void test_prompt_logprobs(void **state)
+{
+    struct asked before = scene_ask(1, 42, 3);
+    struct asked asked[] = {scene_ask(1, 42, 5), scene_ask(400, 33, 5), scene_ask(1, 42, 5),
+                            scene_ask(700, 1, 5)};
+    struct scene scene;
+
+    (void)state;
+    scene_open(&scene, NULL, NULL, "kill:plan/1/1/8 exit:plan/0/2/13");
+    scene_add(&scene, &before);
+    scene_run(&scene, &before, 1);
+    for (int i = 0; i < 4; i++) {
+        asked[i].prompt_logprobs = i != 2;
+        asked[i].n_prompt_top = i != 2 ? (uint32_t)i : 0;
+        asked[i].n_top = 2;
+        scene_add(&scene, &asked[i]);
+    }
+    scene_run(&scene, asked, 4);
+    assert_int_equal(supervisor_rebuilds(scene.world.s), 2);
+    assert_int_equal(asked[0].n_scored, 41);
+    assert_int_equal(asked[0].n_cached, 0);
+    assert_int_equal(asked[1].n_scored, 32);
+    scene_close(&scene);
+}
+
 static void cancel_at_start(struct asked *asked)
 {
     batch_cancel(asked->scene->b, asked->id);
@@ -650,6 +698,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_no_memory_for_answer),
         cmocka_unit_test(test_queue),
         cmocka_unit_test(test_pause),
+        cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_prompt_logprobs),
         cmocka_unit_test(test_cancel_at_start),
         cmocka_unit_test(test_not_a_number),
         cmocka_unit_test(test_requests_that_kill),

@@ -49,6 +49,10 @@ static void make_request(struct mix *mix, struct asked *asked)
                            : i < old->n_prompt ? old->prompt[i]
                                                : old->got[i - old->n_prompt];
     }
+    asked->logprobs = below(r, 3) == 0;
+    asked->n_top = below(r, 3);
+    asked->prompt_logprobs = below(r, 5) == 0;
+    asked->n_prompt_top = asked->prompt_logprobs ? below(r, 3) : 0;
     asked->tenant = below(r, 3);
     asked->priority = (int32_t)below(r, 2);
     asked->params.seed = below(r, 1000);
@@ -155,6 +159,8 @@ static void run_world(struct mix *mix, uint32_t n_ranks)
         .n_pages = FAKE_CONTEXT / FAKE_PAGE_TOKENS + below(&mix->random, 25),
         .max_context = FAKE_CONTEXT,
         .vocab = FAKE_VOCAB,
+        .max_top = PLAN_MAX_TOP,
+        .max_score_rows = 1 + below(&mix->random, 8),
         .hash_state = below(&mix->random, 2) == 0,
         .journal_bytes = 4096,
     };
