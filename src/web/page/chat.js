@@ -97,6 +97,7 @@ export class Chat {
   #running = null; // AbortController of the answer under way
   #world;
   #model;
+  #newKey = false; // given while an answer was under way
   #follow = true; // the newest text is kept in sight
 
   // world: has healing; model(): the chosen one's name, or null.
@@ -143,8 +144,11 @@ export class Chat {
       this.#follow = scrollHeight - scrollTop - clientHeight < NEAR_PX;
       byId("latest").hidden = this.#follow;
     });
-    new ResizeObserver(() => this.#stick()).observe(this.scroll);
+    const observer = new ResizeObserver(() => this.#stick());
+    observer.observe(this.scroll);
+    observer.observe(this.log);
     apiEvents.addEventListener("key", () => {
+      this.#newKey = true;
       if (this.#messages.at(-1)?.error?.status === 401) {
         this.regenerate();
       }
@@ -257,6 +261,7 @@ export class Chat {
     const history = requestMessages(systemPrompt(), this.#messages);
     const answer = newAnswer();
     this.#running = abort;
+    this.#newKey = false;
     this.#messages.push(answer);
     const view = this.#show(answer);
     view.setRunning(true);
@@ -280,6 +285,9 @@ export class Chat {
     this.#controls();
     this.#save();
     this.#stick();
+    if (answer.error?.status === 401 && this.#newKey) { // it was refused with the old one
+      this.regenerate();
+    }
   }
 
   #errorOf(error) {

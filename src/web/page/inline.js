@@ -6,6 +6,7 @@ import {el} from "./dom.js";
 
 const MAX_DEPTH = 12; // of emphasis within emphasis; deeper is plain text
 const MAX_TRIES = 300; // marks that close nothing cost a search each; beyond, marks are plain text
+const MAX_SPAN = 3000; // characters that are emphasised at once
 const SCHEMES = new Set(["http:", "https:", "mailto:"]);
 const URL_TEXT = /^https?:\/\/[^\s<>"'`]+/;
 const LINK = /^!?\[((?:\\.|[^\[\]\\]|\[[^\[\]]*\])*)\]\(\s*<?([^\s()<>]*(?:\([^\s()<>]*\)[^\s()<>]*)*)>?(?:\s+(?:"[^"]*"|'[^']*'))?\s*\)/;
@@ -88,7 +89,8 @@ function closing(text, at, mark) {
   if (isSpace(text[from]) || (under && isWord(text[at - 1]))) {
     return -1;
   }
-  for (let end = from + 1; end < text.length; end++) {
+  const stop = Math.min(text.length, from + MAX_SPAN);
+  for (let end = from + 1; end < stop; end++) {
     if (text[end] === "\\") {
       end++;
     } else if (text[end] === "`") {

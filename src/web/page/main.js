@@ -11,9 +11,16 @@ import {startSettings} from "./settings.js";
 import {WorldPanel} from "./world.js";
 
 const RETRY_MS = 2000;
+const narrow = matchMedia("(max-width: 59.99rem)"); // as in style.css: one panel at a time
 
 const feed = new Feed(chosenModel);
-const panel = new WorldPanel(feed, chosenModel);
+const openSettings = disclose(byId("settings-toggle"), byId("settings"), (open) => {
+  if (open) {
+    panel.yield();
+    byId("set-system").focus();
+  }
+});
+const panel = new WorldPanel(feed, chosenModel, (open) => open && narrow.matches && openSettings(false));
 
 async function loadFeatures() {
   try {
@@ -40,7 +47,6 @@ async function introduce() {
 startKey();
 startSettings();
 startModels(() => feed.soon());
-disclose(byId("settings-toggle"), byId("settings"), (open) => open && byId("set-system").focus());
 new Chat(feed, chosenModel);
 apiEvents.addEventListener("key", introduce);
 introduce();

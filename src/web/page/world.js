@@ -6,8 +6,10 @@ import {BarChart, Series, ShareBar} from "./charts.js";
 import {byId, disclose, el, setText} from "./dom.js";
 
 const HEALED_MS = 6000; // how long a healed world is pointed out
-const STATES = {ready: "ready", loading: "loading", rebuilding: "healing", failed: "failed", down: "not loaded",
-  draining: "draining", stopping: "stopping", unreachable: "no answer"};
+const STATES = {ready: "Ready", loading: "Loading the model", rebuilding: "A rank died, healing\u2026",
+  failed: "Failed: its ranks died too often", down: "No model is loaded", draining: "Draining: ends what runs",
+  stopping: "Stopping", unreachable: "The server does not answer", unknown: "Unknown"};
+const BRIEF = {rebuilding: "Healing\u2026", loading: "Loading", failed: "Failed", unreachable: "No answer"};
 
 function show(value, digits = 0) {
   return value === null || value === undefined ? "\u2013" : value.toLocaleString("en",
@@ -18,10 +20,10 @@ export function faultText(fault) {
   if (fault === null || typeof fault !== "object") {
     return "none";
   }
-  const where = [["step", fault.step], ["layer", fault.layer], ["collective", fault.collective]]
+  const where = [["step", fault.step], ["layer", fault.layer], ["all\u2011reduce", fault.collective]]
     .filter(([, value]) => typeof value === "number").map(([name, value]) => `${name} ${show(value)}`);
-  const what = `rank ${fault.rank ?? "?"}: ${fault.kind ?? "fault"}`;
-  return where.length > 0 ? `${what} at ${where.join(", ")}` : what;
+  const what = `${fault.kind ?? "fault"} of rank ${fault.rank ?? "?"}`;
+  return where.length > 0 ? `${what} in ${where.join(", ")}` : what;
 }
 
 // One rank: state, pid, its last minute, and the button that kills it.
@@ -81,30 +83,39 @@ export class WorldPanel {
   #waiting = new Series();
   #marks = new Series();
   #epoch = null;
+  #rebuilds = null;
   #marked = false; // an epoch began since the last sample
   #sampledAt = 0;
   #healedUntil = 0;
   #faults = false;
+  #wide = matchMedia("(min-width: 60rem)");
+  #open;
 
-  constructor(feed, model) {
+  // opened(open) is called when the panel is opened or closed.
+  constructor(feed, model, opened) {
     this.#feed = feed;
     this.#model = model;
     this.#build();
     feed.addEventListener("reading", () => this.#take(feed.reading));
-    disclose(byId("world-toggle"), byId("world"));
     // Wide windows show the panel always, narrow ones when asked.
-    const wide = matchMedia("(min-width: 60rem)");
-    const fit = () => {
-      byId("world").hidden = !wide.matches;
-      byId("world-toggle").setAttribute("aria-expanded", String(wide.matches));
-    };
-    wide.addEventListener("change", fit);
-    fit();
+    this.#open = disclose(byId("world-toggle"), byId("world"), opened);
+    this.#wide.addEventListener("change", () => this.#open(this.#wide.matches));
+    this.#open(this.#wide.matches);
+  }
+
+  // Gives its room to something else, where there is room for one only.
+  yield() {
+    if (!this.#wide.matches) {
+      this.#open(false);
+    }
   }
 
   #build() {
-    this.state = el("p", {class: "world-state"}, el("span", {class: "dot", "data-state": "unknown"}), el("span"));
-    this.alert = el("p", {class: "healing", role: "status", "aria-live": "assertive"});
+    // One line that is always there: nothing below it moves away from under a pointer.
+    this.dot = el("span", {class: "dot", "data-state": "unknown"});
+    this.status = el("span", {role: "status", "aria-live": "assertive"});
+    this.alert = el("p", {class: "healing"}, this.dot, this.status);
+    this.peak = el("span", {class: "key"});
     this.rate = el("b", {}, "\u2013");
     this.rateChart = new BarChart(10, ["compute"], "Tokens a second, last minute");
     this.lanes = el("ul", {class: "lanes"});
@@ -118,11 +129,11 @@ export class WorldPanel {
     this.healedText = figure("Last recovery");
     this.faultText = figure("Last fault");
     byId("world").replaceChildren(
-      el("h2", {}, "World"), this.state, this.alert,
-      el("dl", {class: "facts"}, this.epochText.root, this.rebuildsText.root, this.healedText.root, this.faultText.root),
-      el("section", {}, el("h3", {}, "Tokens a second", this.rate), this.rateChart.root),
+      el("h2", {class: "unseen"}, "World"), this.alert,
       el("section", {}, el("h3", {}, "Ranks", el("span", {class: "key"}, el("i", {class: "compute"}), "compute ",
         el("i", {class: "wait"}), "wait")), this.trouble, this.lanes),
+      el("section", {}, el("h3", {}, "Tokens a second ", this.peak, this.rate), this.rateChart.root),
+      el("dl", {class: "facts"}, this.epochText.root, this.rebuildsText.root, this.healedText.root, this.faultText.root),
       el("section", {}, el("h3", {}, "KV cache", el("span", {class: "key"}, el("i", {class: "used"}), "used ",
         el("i", {class: "cached"}), "cached ", el("i", {class: "free"}), "free")), this.kvBar.root, this.kvText),
       el("section", {}, el("h3", {}, "Requests", el("span", {class: "key"}, el("i", {class: "running"}), "running ",
@@ -166,11 +177,10 @@ export class WorldPanel {
   }
 
   #epochs(reading) {
-    const state = STATES[reading.state] ?? reading.state;
     const changed = this.#epoch !== null && reading.epoch !== null && reading.epoch > this.#epoch;
-    const since = reading.rebuilds !== null && reading.rebuilds > (this.rebuilds ?? reading.rebuilds);
+    const since = reading.rebuilds !== null && reading.rebuilds > (this.#rebuilds ?? reading.rebuilds);
     this.#epoch = reading.epoch ?? this.#epoch;
-    this.rebuilds = reading.rebuilds ?? this.rebuilds;
+    this.#rebuilds = reading.rebuilds ?? this.#rebuilds;
     this.#marked ||= changed;
     if (reading.recoverySeconds !== null) {
       setText(this.healedText.value, `${show(reading.recoverySeconds, 2)} s`);
@@ -179,13 +189,13 @@ export class WorldPanel {
       this.#healedUntil = reading.at + HEALED_MS;
     }
     const healed = reading.state === "ready" && reading.at < this.#healedUntil;
-    setText(this.alert, reading.state === "rebuilding" ? "A rank died, healing\u2026"
-      : healed ? `Healed. Epoch ${show(reading.epoch)} goes on where the last one stopped.` : "");
-    this.alert.dataset.state = reading.state;
-    this.state.firstChild.dataset.state = reading.state;
-    setText(this.state.lastChild, reading.world?.why ? `${state}: ${reading.world.why}` : state);
+    const state = STATES[reading.state] ?? reading.state;
+    const why = reading.world?.why ? `: ${reading.world.why}` : "";
+    setText(this.status, healed ? `Healed. Epoch ${show(reading.epoch)} goes on.` : state + why);
+    this.alert.dataset.state = healed ? "healed" : reading.state;
+    this.dot.dataset.state = reading.state;
     byId("world-toggle").firstElementChild.dataset.state = reading.state;
-    setText(byId("world-brief"), reading.state === "ready" ? `World, epoch ${show(reading.epoch)}` : `World: ${state}`);
+    setText(byId("world-brief"), BRIEF[reading.state] ?? "World");
   }
 
   #sample({tokensPerSecond, running, waiting}) {
@@ -193,6 +203,7 @@ export class WorldPanel {
     this.#queue.push(running);
     this.#waiting.push(waiting);
     const top = Math.max(1, ...this.#tokens.values);
+    setText(this.peak, top > 1 ? `at most ${show(top)}` : "");
     this.rateChart.draw([this.#tokens], top, this.#marks);
     setText(this.rate, show(tokensPerSecond, tokensPerSecond !== null && tokensPerSecond < 100 ? 1 : 0));
     this.rateChart.label(`Tokens a second: ${this.rate.textContent} now, at most ${show(top)} in the last minute`);
