@@ -37,6 +37,7 @@ struct host {
     uint64_t published_ns;
     enum world_state published_state;
     uint64_t metered_ns;
+    uint64_t asked_ns; /* an idle world, the last time */
     uint64_t metered_rebuilds;
     uint64_t load_start_ns;
 };

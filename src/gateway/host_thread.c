@@ -16,6 +16,7 @@
 enum {
     PUBLISH_MS = 20,  /* how old a snapshot may be while there is work, */
     IDLE_MS = 250,    /* and otherwise */
+    ASK_IDLE_MS = 1000,
     METER_MS = 250,   /* how often metrics of the world are read */
     CLOSE_MS = 10000, /* for ranks to end, politely or not */
 };
@@ -393,6 +394,20 @@ static bool take_turn(struct host *h)
     return false;
 }
 
+/* An idle world is asked now and then, so that a rank that is frozen is noticed before somebody waits
+ * for it. */
+static void ask_idle(struct host *h, bool busy, uint64_t now)
+{
+    if (busy) {
+        h->asked_ns = now;
+    } else if (now >= in_ms(h->asked_ns, ASK_IDLE_MS) &&
+               supervisor_state(h->world.supervisor) == WORLD_READY &&
+               !supervisor_asking(h->world.supervisor)) {
+        h->asked_ns = now;
+        supervisor_query(h->world.supervisor);
+    }
+}
+
 static void turn(struct host *h)
 {
     struct pollfd fds[1 + HOST_MAX_FDS];
@@ -407,6 +422,7 @@ static void turn(struct host *h)
     if (backend->poll != NULL) {
         n += backend->poll(backend->arg, fds + 1);
     }
+    ask_idle(h, busy, now);
     batch_pause(h->world.batch, !mine);
     batch_turn(h->world.batch, deadline, fds, n);
     for (uint32_t i = 1; i < n; i++) {
