@@ -47,6 +47,11 @@ enum status draw_create(const struct draw_config *config, struct draw **ret_draw
         draw_destroy(&draw);
         return err_set(err, STATUS_NO_MEMORY, "no memory to sample from %u tokens", config->vocab);
     }
+    if (n_ranks == 1) {
+        draw->met = true;
+        draw->rank_rows[0] = n_rows;
+        draw->max_rows = n_rows;
+    }
     *ret_draw = draw;
     return STATUS_OK;
 }
@@ -76,6 +81,8 @@ void draw_destroy(struct draw **draw)
     free(d->rank_rows);
     free(d->answers);
     free(d->words);
+    free(d->scores.words);
+    free(d->scores.raw);
     free(d);
     *draw = NULL;
 }
@@ -144,28 +151,51 @@ bool draw_slot_last(const struct draw *draw, uint32_t slot, uint64_t *ret_step, 
     return true;
 }
 
+static enum status check_score(const struct draw *draw, const struct draw_want *want,
+                               struct err *err)
+{
+    if (want->slot >= draw->config.n_slots || !want->logprob) {
+        return err_set(err, STATUS_BUG, "a score without log-probability, or of slot %u",
+                       want->slot);
+    }
+    if (want->token < 0 || (uint32_t)want->token >= draw->config.vocab) {
+        return err_set(err, STATUS_BUG, "slot %u: a score of token %d, but there are %u",
+                       want->slot, want->token, draw->config.vocab);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_want(struct draw *draw, const struct draw_want *want, struct err *err)
+{
+    struct draw_sequence *slot;
+
+    if (want->slot >= draw->config.n_slots || !draw->slots[want->slot].is_set) {
+        return err_set(err, STATUS_BUG, "a token is wanted of slot %u, which is not set",
+                       want->slot);
+    }
+    slot = &draw->slots[want->slot];
+    if (slot->call == draw->n_calls) {
+        return err_set(err, STATUS_BUG, "two tokens are wanted of slot %u in one step", want->slot);
+    }
+    if (slot->n_generated != want->position) {
+        return err_set(err, STATUS_BUG, "token %u of slot %u is wanted, but it has %u",
+                       want->position, want->slot, slot->n_generated);
+    }
+    slot->call = draw->n_calls;
+    return STATUS_OK;
+}
+
 static enum status check_wants(struct draw *draw, const struct draw_want *wants, uint32_t n,
                                struct err *err)
 {
     draw->n_calls++;
     for (uint32_t i = 0; i < n; i++) {
-        const struct draw_want *want = &wants[i];
-        struct draw_sequence *slot;
+        enum status status =
+            wants[i].score ? check_score(draw, &wants[i], err) : check_want(draw, &wants[i], err);
 
-        if (want->slot >= draw->config.n_slots || !draw->slots[want->slot].is_set) {
-            return err_set(err, STATUS_BUG, "a token is wanted of slot %u, which is not set",
-                           want->slot);
+        if (status != STATUS_OK) {
+            return status;
         }
-        slot = &draw->slots[want->slot];
-        if (slot->call == draw->n_calls) {
-            return err_set(err, STATUS_BUG, "two tokens are wanted of slot %u in one step",
-                           want->slot);
-        }
-        if (slot->n_generated != want->position) {
-            return err_set(err, STATUS_BUG, "token %u of slot %u is wanted, but it has %u",
-                           want->position, want->slot, slot->n_generated);
-        }
-        slot->call = draw->n_calls;
     }
     return STATUS_OK;
 }
@@ -218,40 +248,68 @@ static void draw_alone(struct draw *draw, struct draw_want *want)
     }
 }
 
-enum status draw_tokens(struct draw *draw, uint64_t step, struct draw_want *wants, uint32_t n,
-                        struct err *err)
+static enum status draw_all(struct draw *draw, struct draw_want *wants, uint32_t n,
+                            uint32_t n_drawn, struct err *err)
 {
-    enum status status = check_wants(draw, wants, n, err);
-
-    if (status != STATUS_OK || n == 0) {
-        return status;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        if (grow_slot(&draw->slots[wants[i].slot]) != STATUS_OK) {
-            return err_set(err, STATUS_NO_MEMORY, "slot %u: no memory for token %u", wants[i].slot,
-                           wants[i].position);
-        }
-        wants[i].token = -1;
-        wants[i].ret_nan_layer = -1;
+    if (n_drawn == 0) {
+        return STATUS_OK;
     }
     if (draw->config.comm->n_ranks > 1) {
-        status = draw_together(draw, wants, n, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    } else {
-        for (uint32_t i = 0; i < n; i++) {
+        return draw_together(draw, wants, n, err);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (!wants[i].score) {
             draw_alone(draw, &wants[i]);
         }
     }
+    return STATUS_OK;
+}
+
+/* Appends what was drawn to the slots. */
+static void append(struct draw *draw, uint64_t step, const struct draw_want *wants, uint32_t n)
+{
     for (uint32_t i = 0; i < n; i++) {
         struct draw_sequence *slot = &draw->slots[wants[i].slot];
 
-        if (wants[i].token >= 0) {
+        if (!wants[i].score && wants[i].token >= 0) {
             slot->generated[slot->n_generated++] = wants[i].token;
             slot->has_drawn = true;
             slot->last_step = step;
         }
     }
+}
+
+enum status draw_tokens(struct draw *draw, uint64_t step, struct draw_want *wants, uint32_t n,
+                        struct err *err)
+{
+    enum status status = check_wants(draw, wants, n, err);
+    uint32_t n_drawn = 0;
+    uint32_t n_reports = 0;
+
+    if (status != STATUS_OK || n == 0) {
+        return status;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        wants[i].ret_nan_layer = -1;
+        wants[i].ret_logprob = 0.0f;
+        wants[i].ret_n_top = 0;
+        n_reports += wants[i].logprob;
+        if (wants[i].score) {
+            continue;
+        }
+        n_drawn++;
+        wants[i].token = -1;
+        if (grow_slot(&draw->slots[wants[i].slot]) != STATUS_OK) {
+            return err_set(err, STATUS_NO_MEMORY, "slot %u: no memory for token %u", wants[i].slot,
+                           wants[i].position);
+        }
+    }
+    if ((status = draw_meet(draw, err)) != STATUS_OK ||
+        (n_reports > 0 && (status = draw_scores_note(draw, wants, n, err)) != STATUS_OK) ||
+        (status = draw_all(draw, wants, n, n_drawn, err)) != STATUS_OK ||
+        (n_reports > 0 && (status = draw_scores_tell(draw, wants, n, err)) != STATUS_OK)) {
+        return status;
+    }
+    append(draw, step, wants, n);
     return STATUS_OK;
 }

@@ -7,8 +7,9 @@
  * exchanges nothing.
  *
  * One all_gather serves all wants of a call that are still open: usually one a call (greedy, top-k,
- * min-p), two where every token may be drawn, more where top-p keeps many. The first call of a
- * world of several also tells everyone which rows each rank has.
+ * min-p), two where every token may be drawn, more where top-p keeps many; and one more for all
+ * wants that report log-probabilities, if there are any. The first call of a world of several also
+ * tells everyone which rows each rank has.
  *
  * A slot is a sequence being served. A rank keeps of it what sampling needs: the parameters, the
  * prompt, the tokens so far. All ranks set, clear and draw alike; whoever calls sees to that. Which
@@ -20,7 +21,7 @@
 #pragma once
 
 #include "comm/comm.h"
-#include "sample/part.h"
+#include "sample/merge.h"
 
 struct draw;
 
@@ -60,21 +61,30 @@ void draw_slot_clear(struct draw *draw, uint32_t slot);
  * False if it drew none, is not set, or there is no such slot. */
 bool draw_slot_last(const struct draw *draw, uint32_t slot, uint64_t *ret_step, int32_t *ret_token);
 
-/* One token to be drawn. */
+/* One token to be drawn, or to be scored. */
 struct draw_want {
     uint32_t slot;
-    uint32_t position;     /* tokens generated before: as many as the slot has */
-    float *logits;         /* [vocab_end - vocab_begin], changed by bias and penalties */
-    int32_t nan_layer;     /* -1, or the layer in which this rank saw what is not a number */
-    int32_t token;         /* set: the token; -1 if a rank has a nan_layer or a logit that is not a
-                              number, or no logit is above -infinity */
-    int32_t ret_nan_layer; /* set: the smallest nan_layer of any rank; -1: none has one */
+    uint32_t position; /* tokens generated before: as many as the slot has; not of a score */
+    float *logits;     /* [vocab_end - vocab_begin], changed by bias and penalties */
+    int32_t nan_layer; /* -1, or the layer in which this rank saw what is not a number */
+    bool score;        /* nothing is drawn: the token is given */
+    bool logprob;      /* report log-probabilities: those of the logits as they come, before bias,
+                          penalties and temperature. With score */
+    uint32_t n_top;    /* with logprob: how many of the likeliest to report */
+    int32_t token;     /* set, but of a score given: the token; set to -1 if a rank has a nan_layer
+                          or a logit that is not a number, or no logit is above -infinity; with
+                          logprob also if one is +infinity */
+    int32_t ret_nan_layer;       /* set: the smallest nan_layer of any rank; -1: none has one */
+    float ret_logprob;           /* set, as what follows, with logprob where there is a token */
+    struct sample_logprob *tops; /* [n_top], the caller's: the likeliest, best first */
+    uint32_t ret_n_top;          /* n_top, or all that are above -infinity */
 };
 
-/* Draws one token for each want and appends it to the generated tokens of its slot; a slot whose
- * token is -1 stays as it is. Collective: every rank calls with the same step and wants, but for
- * logits and nan_layer. STATUS_BUG, at once and with nothing changed, for a slot that is not set,
- * comes twice, or is at another position. After STATUS_NO_MEMORY, STATUS_LINK (impossible answers),
+/* Draws one token for each want that is no score and appends it to the generated tokens of its
+ * slot; a slot whose token is -1 stays as it is. Scores do not touch their slots. Collective: every
+ * rank calls with the same step and wants, but for logits and nan_layer. STATUS_BUG, at once and
+ * with nothing changed, for a slot that is not set, comes twice but for scores, or is at another
+ * position, and for a score of no token. After STATUS_NO_MEMORY, STATUS_LINK (impossible answers),
  * STATUS_INVALID (the rows are no division of the vocabulary) or an error of the communicator no
  * slot has changed, and the communicator is of no more use: the caller aborts it, so that the
  * others do not wait. */

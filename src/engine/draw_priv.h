@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What draw.c (sequences, a world of one) and draw_world.c (several ranks) share. */
+/* What draw.c (sequences, a world of one), draw_world.c (several ranks) and draw_score.c
+ * (log-probabilities) share. */
 #pragma once
 
 #include "engine/draw.h"
@@ -19,6 +20,19 @@ struct draw_sequence {
     uint32_t n_prompt;
     uint32_t n_generated;
     uint32_t cap_generated;
+};
+
+/* How a rank's words about a want begin. Above DRAW_NOT_A_NUMBER it is DRAW_FIRST_LAYER + the layer
+ * that was not a number. */
+enum { DRAW_GOOD, DRAW_NOT_A_NUMBER, DRAW_FIRST_LAYER };
+
+/* What is told of the wants that report, from before the sampling to after it. */
+struct draw_scores {
+    uint32_t *words; /* [n_ranks][stride], room for cap_words */
+    size_t cap_words;
+    size_t stride;
+    float *raw; /* this rank's rows of the wants whose logits sampling changes, room for cap_raw */
+    size_t cap_raw;
 };
 
 /* A want among several ranks until its token is known. Its part and merge share the scratch of the
@@ -46,12 +60,28 @@ struct draw {
     struct sample_answer *answers; /* [n_ranks] to one want */
     uint32_t *words;               /* [cap_words] what all ranks sent in a round */
     size_t cap_words;
+    struct draw_scores scores;
 };
 
 /* The request for the slot's next token; borrows from it. */
 struct sample_request draw_request_of(const struct draw_sequence *slot);
 
-/* Draws the tokens of the wants, which are checked, together with the other ranks; appends none.
- * Sets token and ret_nan_layer where they are not -1. */
+/* Learns which rows each rank has, unless that is known, and checks that together they are the
+ * vocabulary. Collective. */
+NODISCARD enum status draw_meet(struct draw *draw, struct err *err);
+
+/* True if every rank's state (at words + r * stride) is good; else the smallest layer, if any. */
+bool draw_all_good(const uint32_t *words, size_t stride, uint32_t n_ranks, int32_t *ret_nan_layer);
+
+/* Draws the tokens of the wants that are no scores, which are checked, together with the other
+ * ranks, which have met; appends none. Sets token and ret_nan_layer where they are not -1. */
 NODISCARD enum status draw_together(struct draw *draw, struct draw_want *wants, uint32_t n,
                                     struct err *err);
+
+/* Around the sampling, for calls with a want that reports: before it, notes what this rank's logits
+ * say; after it, tells the other ranks and sets ret_logprob, tops and ret_n_top. A want that turns
+ * out to have no number gets token -1. Collective in draw_scores_tell. */
+NODISCARD enum status draw_scores_note(struct draw *draw, const struct draw_want *wants, uint32_t n,
+                                       struct err *err);
+NODISCARD enum status draw_scores_tell(struct draw *draw, struct draw_want *wants, uint32_t n,
+                                       struct err *err);

@@ -15,9 +15,6 @@
 
 #include "base/mem.h"
 
-/* A state above NOT_A_NUMBER is FIRST_LAYER + the layer that was not a number. */
-enum { GOOD, NOT_A_NUMBER, FIRST_LAYER };
-
 #define NOT_HERE UINT32_MAX
 
 _Static_assert(sizeof(struct sample_candidate) == 8 && sizeof(struct sample_block) == 8,
@@ -92,8 +89,7 @@ static enum status exchange(struct draw *draw, size_t n, struct err *err)
                            err);
 }
 
-/* Learns which rows each rank has, and checks that together they are the vocabulary. */
-static enum status meet(struct draw *draw, struct err *err)
+enum status draw_meet(struct draw *draw, struct err *err)
 {
     const struct draw_config *config = &draw->config;
     uint32_t n_ranks = config->comm->n_ranks;
@@ -101,6 +97,9 @@ static enum status meet(struct draw *draw, struct err *err)
     uint32_t *own;
     enum status status;
 
+    if (draw->met) {
+        return STATUS_OK;
+    }
     if (grow_words(draw, (size_t)n_ranks * 2) != STATUS_OK) {
         return err_set(err, STATUS_NO_MEMORY, "no memory to sample among %u ranks", n_ranks);
     }
@@ -133,11 +132,11 @@ static void open_want(struct draw *draw, struct draw_open *open, const struct dr
 {
     open->is_open = true;
     open->request = draw_request_of(&draw->slots[want->slot]);
-    open->state = GOOD;
+    open->state = DRAW_GOOD;
     if (want->nan_layer >= 0) {
-        open->state = FIRST_LAYER + (uint32_t)want->nan_layer;
+        open->state = DRAW_FIRST_LAYER + (uint32_t)want->nan_layer;
     } else if (sample_part_begin(&open->part, &open->request, want->logits) != STATUS_OK) {
-        open->state = NOT_A_NUMBER;
+        open->state = DRAW_NOT_A_NUMBER;
     }
     sample_merge_begin(&open->merge, &open->request, &open->ask);
 }
@@ -167,7 +166,7 @@ static void write_answer(const struct draw *draw, struct draw_open *open, uint32
     struct sample_answer answer;
 
     *words++ = open->state;
-    if (open->state != GOOD) {
+    if (open->state != DRAW_GOOD) {
         return;
     }
     sample_part_answer(&open->part, ask, &answer);
@@ -216,8 +215,7 @@ static bool read_answer(const struct draw *draw, uint32_t rank, const struct sam
     return true;
 }
 
-/* True if every rank's state (at words + r * stride) is good; else the smallest layer. */
-static bool all_good(const uint32_t *words, size_t stride, uint32_t n_ranks, int32_t *ret_nan_layer)
+bool draw_all_good(const uint32_t *words, size_t stride, uint32_t n_ranks, int32_t *ret_nan_layer)
 {
     uint32_t layer = UINT32_MAX;
     bool good = true;
@@ -225,9 +223,9 @@ static bool all_good(const uint32_t *words, size_t stride, uint32_t n_ranks, int
     for (uint32_t r = 0; r < n_ranks; r++) {
         uint32_t state = words[r * stride];
 
-        good = good && state == GOOD;
-        if (state >= FIRST_LAYER) {
-            layer = MIN(layer, state - FIRST_LAYER);
+        good = good && state == DRAW_GOOD;
+        if (state >= DRAW_FIRST_LAYER) {
+            layer = MIN(layer, state - DRAW_FIRST_LAYER);
         }
     }
     if (layer <= INT32_MAX) {
@@ -244,7 +242,7 @@ static enum status take_answers(struct draw *draw, struct draw_open *open, struc
     enum status status;
     uint32_t token;
 
-    if (!all_good(words, stride, n_ranks, &want->ret_nan_layer)) {
+    if (!draw_all_good(words, stride, n_ranks, &want->ret_nan_layer)) {
         open->is_open = false;
         return STATUS_OK;
     }
@@ -307,16 +305,17 @@ static enum status ask_round(struct draw *draw, struct draw_want *wants, uint32_
 enum status draw_together(struct draw *draw, struct draw_want *wants, uint32_t n, struct err *err)
 {
     enum status status = STATUS_OK;
-    uint32_t n_open = n;
+    uint32_t n_open = 0;
 
     if (grow_opens(draw, n) != STATUS_OK) {
         return err_set(err, STATUS_NO_MEMORY, "no memory to draw %u tokens", n);
     }
-    if (!draw->met) {
-        status = meet(draw, err);
-    }
-    for (uint32_t i = 0; i < n && status == STATUS_OK; i++) {
-        open_want(draw, &draw->opens[i], &wants[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        draw->opens[i].is_open = !wants[i].score;
+        if (!wants[i].score) {
+            open_want(draw, &draw->opens[i], &wants[i]);
+            n_open++;
+        }
     }
     while (n_open > 0 && status == STATUS_OK) {
         status = ask_round(draw, wants, n, &n_open, err);

@@ -32,7 +32,7 @@ struct rank_args {
 };
 
 /* Version of what ranks keep in memory that outlives them: packed weights and KV pages. */
-enum { RANK_LAYOUT_VERSION = 2 };
+enum { RANK_LAYOUT_VERSION = 1 };
 
 /* Serves until shutdown (STATUS_OK). STATUS_LINK: the leader is gone or talks rubbish. */
 NODISCARD enum status rank_run(const struct rank_args *args, struct err *err);

@@ -253,6 +253,7 @@ static enum status make_slots(struct rank *rank, const struct load_options *o, s
         .page_tokens = OPS_PAGE_TOKENS,
         .max_context = engine_max_context(rank->engine),
         .vocab = engine_config(rank->engine)->vocab,
+        .max_top = PLAN_MAX_TOP,
         .max_bias = engine_config(rank->engine)->vocab,
     };
     most_pages = (uint32_t)div_up(limits->max_context, OPS_PAGE_TOKENS);
@@ -263,6 +264,8 @@ static enum status make_slots(struct rank *rank, const struct load_options *o, s
     rank->wants = xcalloc(limits->max_rows, sizeof(*rank->wants));
     rank->model_wants = xcalloc(limits->max_rows, sizeof(*rank->model_wants));
     rank->tokens = xcalloc(limits->max_rows, sizeof(*rank->tokens));
+    rank->tops = xcalloc(limits->max_rows, PLAN_MAX_TOP * sizeof(*rank->tops));
+    rank->result_tops = xcalloc(limits->max_rows, PLAN_MAX_TOP * sizeof(*rank->result_tops));
     rank->segments = xcalloc(limits->max_rows, sizeof(*rank->segments));
     rank->step_tokens = xcalloc(limits->max_rows, sizeof(*rank->step_tokens));
     return draw_create(
@@ -328,12 +331,16 @@ void rank_unload(struct rank *rank)
     free(rank->wants);
     free(rank->model_wants);
     free(rank->tokens);
+    free(rank->tops);
+    free(rank->result_tops);
     free(rank->segments);
     free(rank->step_tokens);
     rank->slots = NULL;
     rank->wants = NULL;
     rank->model_wants = NULL;
     rank->tokens = NULL;
+    rank->tops = NULL;
+    rank->result_tops = NULL;
     rank->segments = NULL;
     rank->step_tokens = NULL;
     region_unmap(rank->logits, rank->logits_bytes);

@@ -51,6 +51,8 @@ struct rank {
     struct draw_want *wants;        /* [limits.max_rows] */
     struct model_want *model_wants; /* likewise */
     struct result_token *tokens;    /* likewise */
+    struct sample_logprob *tops;    /* [limits.max_rows * PLAN_MAX_TOP] */
+    struct result_top *result_tops; /* likewise */
     struct ops_segment *segments;   /* likewise */
     int32_t *step_tokens;           /* likewise */
     uint64_t load_said_ns;          /* when load_progress was last sent */

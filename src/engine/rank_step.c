@@ -34,6 +34,9 @@ static enum status set_slots(struct rank *rank, const struct step_plan *plan, st
                     .frequency_penalty = p->frequency_penalty,
                     .bias = (const struct sample_bias *)bias, /* the same two fields */
                     .n_bias = p->n_bias,
+                    .n_min = p->n_min,
+                    .n_min_bias = p->n_min_bias,
+                    .allow = (p->flags & PLAN_PARAMS_ALLOW) != 0,
                 },
             .key = {.seed = p->seed, .prompt = p->prompt_index, .choice = p->choice},
             .prompt = history,
@@ -174,25 +177,61 @@ static enum status hand_out_logits(struct rank *rank, const struct step_plan *pl
     return STATUS_OK;
 }
 
+/* Fills in the wants of draw_tokens; returns their number. */
+static uint32_t ask(struct rank *rank, const struct step_plan *plan)
+{
+    struct sample_logprob *tops = rank->tops;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < plan->n_wants; i++) {
+        const struct plan_want *want = &plan->wants[i];
+        bool score = (want->flags & PLAN_WANT_SCORE) != 0;
+
+        if (rank->slots[want->slot].lost) { /* the same on all ranks */
+            continue;
+        }
+        rank->wants[n++] = (struct draw_want){
+            .slot = want->slot,
+            .position = score ? 0 : want->position,
+            .logits = rank->model_wants[i].logits,
+            .nan_layer = rank->model_wants[i].nan_layer,
+            .score = score,
+            .logprob = (want->flags & PLAN_WANT_LOGPROB) != 0,
+            .n_top = want->n_top,
+            .token = score ? (int32_t)want->token : -1,
+            .tops = tops,
+        };
+        tops += want->n_top;
+    }
+    return n;
+}
+
+/* What came of one want. */
+static void answer(struct rank *rank, const struct draw_want *want, struct result_token *ret_token,
+                   uint32_t *n_tops)
+{
+    ret_token->token = want->token;
+    ret_token->nan_layer = want->ret_nan_layer;
+    if (want->token < 0) {
+        return;
+    }
+    ret_token->logprob = want->ret_logprob;
+    ret_token->n_top = want->ret_n_top;
+    for (uint32_t i = 0; i < want->ret_n_top; i++) { /* closes the gaps of those before */
+        rank->result_tops[(*n_tops)++] =
+            (struct result_top){want->tops[i].token, want->tops[i].logprob};
+    }
+}
+
 static enum status draw(struct rank *rank, const struct step_plan *plan, struct step_result *result,
                         struct err *err)
 {
     int32_t layers = (int32_t)engine_config(rank->engine)->n_layers;
     const struct draw_want *want = rank->wants;
+    uint32_t n = ask(rank, plan);
     struct float_env saved;
-    uint32_t n = 0;
     enum status status;
 
-    for (uint32_t i = 0; i < plan->n_wants; i++) {
-        if (!rank->slots[plan->wants[i].slot].lost) { /* the same on all ranks */
-            rank->wants[n++] = (struct draw_want){
-                .slot = plan->wants[i].slot,
-                .position = plan->wants[i].position,
-                .logits = rank->model_wants[i].logits,
-                .nan_layer = rank->model_wants[i].nan_layer,
-            };
-        }
-    }
     float_env_enter(&saved);
     status = draw_tokens(rank->draw, plan->step, rank->wants, n, err);
     float_env_leave(&saved);
@@ -203,12 +242,8 @@ static enum status draw(struct rank *rank, const struct step_plan *plan, struct 
         struct result_token *token = &rank->tokens[i];
 
         *token = (struct result_token){.slot = plan->wants[i].slot, .token = -1, .nan_layer = -1};
-        if (rank->slots[token->slot].lost) {
-            token->nan_layer = layers;
-        } else {
-            token->token = want->token;
-            token->nan_layer = want->ret_nan_layer;
-            want++;
+        if (!rank->slots[token->slot].lost) {
+            answer(rank, want++, token, &result->n_tops);
         }
         if (token->token < 0) {
             token->flags = RESULT_NAN;
@@ -217,6 +252,7 @@ static enum status draw(struct rank *rank, const struct step_plan *plan, struct 
     }
     result->tokens = rank->tokens;
     result->n_tokens = plan->n_wants;
+    result->tops = rank->result_tops;
     return STATUS_OK;
 }
 
@@ -291,6 +327,7 @@ enum status rank_step(struct rank *rank, const void *bytes, size_t n, size_t *re
     if (status != STATUS_OK) {
         status_page_error(&rank->wiring.status, why.text);
         result.n_tokens = 0;
+        result.n_tops = 0;
         result.text = why.text;
         result.n_text = (uint32_t)strlen(why.text);
     }

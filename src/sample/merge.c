@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/mem.h"
+#include "tensor/canon.h"
 
 /* Candidates asked for first where top-k does not say, and by how much the number grows a round.
  * Only speed depends on them. */
@@ -294,4 +295,45 @@ enum status sample_merge_next(struct sample_merge *merge, const struct sample_an
         .n_top = ask->n_top < merge->vocab / TOP_GROWTH ? ask->n_top * TOP_GROWTH : merge->vocab,
     };
     return STATUS_PENDING;
+}
+
+enum status sample_scale_of(const struct sample_block *blocks, uint32_t n_blocks,
+                            struct sample_scale *ret_scale)
+{
+    struct sample_block total = sample_blocks_total(blocks, n_blocks, 1.0f);
+
+    if (!isfinite(total.max)) {
+        return STATUS_NUMERIC;
+    }
+    *ret_scale = (struct sample_scale){.max = total.max, .log_sum = canon_log_f64(total.sum)};
+    return STATUS_OK;
+}
+
+float sample_scale_logprob(const struct sample_scale *scale, float logit)
+{
+    return (float)((double)logit - (double)scale->max - scale->log_sum);
+}
+
+enum status sample_merge_logprobs(struct sample_merge *merge, const struct sample_answer *answers,
+                                  uint32_t n_answers, uint32_t n_top,
+                                  struct sample_scale *ret_scale, struct sample_logprob *ret_top,
+                                  uint32_t *ret_n_top)
+{
+    enum status status;
+    bool all;
+
+    take_blocks(merge, answers, n_answers);
+    status = sample_scale_of(merge->blocks, merge->n_blocks, ret_scale);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    /* The first n_top are certain: a part that has more has given n_top. */
+    *ret_n_top = n_top > 0 ? MIN(n_top, take_top(merge, answers, n_answers, &all)) : 0;
+    for (uint32_t i = 0; i < *ret_n_top; i++) {
+        ret_top[i] = (struct sample_logprob){
+            .token = merge->top[i].token,
+            .logprob = sample_scale_logprob(ret_scale, merge->top[i].logit),
+        };
+    }
+    return STATUS_OK;
 }

@@ -45,3 +45,30 @@ NODISCARD enum status sample_merge_next(struct sample_merge *merge,
 /* The tree over blocks [0, n), n > 0: their greatest logit and total mass relative to it. */
 struct sample_block sample_blocks_total(const struct sample_block *blocks, uint32_t n,
                                         float inv_temperature);
+
+/* The scale of log-probabilities, from the blocks of the whole vocabulary at temperature 1. */
+struct sample_scale {
+    float max;
+    double log_sum; /* natural logarithm of the mass relative to max */
+};
+
+struct sample_logprob {
+    uint32_t token;
+    float logprob; /* natural logarithm; -infinity where the logit is */
+};
+
+/* What the parts said of the model's own logits (all n_blocks in order, temperature 1) as a scale.
+ * STATUS_NUMERIC if the greatest logit is not finite. */
+NODISCARD enum status sample_scale_of(const struct sample_block *blocks, uint32_t n_blocks,
+                                      struct sample_scale *ret_scale);
+
+/* (logit - max) - log of the sum, in double, rounded once. */
+float sample_scale_logprob(const struct sample_scale *scale, float logit);
+
+/* Takes the answers to an ask of n_top and blocks about the model's own logits: the scale, and the
+ * n_top likeliest tokens, best first; *ret_n_top is fewer if there are no more above -infinity.
+ * STATUS_NUMERIC as sample_scale_of. */
+NODISCARD enum status sample_merge_logprobs(struct sample_merge *merge,
+                                            const struct sample_answer *answers, uint32_t n_answers,
+                                            uint32_t n_top, struct sample_scale *ret_scale,
+                                            struct sample_logprob *ret_top, uint32_t *ret_n_top);

@@ -36,14 +36,21 @@ enum status sample_params_check(const struct sample_params *params, uint32_t voc
     if (!isfinite(params->frequency_penalty)) {
         return err_set(err, STATUS_INVALID, "frequency_penalty is not finite");
     }
+    if (params->n_min_bias > params->n_bias) {
+        return err_set(err, STATUS_INVALID, "%u logit biases of a least length, but %u in all",
+                       params->n_min_bias, params->n_bias);
+    }
+    if (params->allow && params->n_min_bias == params->n_bias) {
+        return err_set(err, STATUS_INVALID, "the list of allowed tokens is empty");
+    }
     for (uint32_t i = 0; i < params->n_bias; i++) {
         if (params->bias[i].token >= vocab) {
             return err_set(err, STATUS_INVALID,
                            "logit bias for token %u, but the vocabulary has %u tokens",
                            params->bias[i].token, vocab);
         }
-        if (!isfinite(params->bias[i].add)) {
-            return err_set(err, STATUS_INVALID, "logit bias of token %u is not finite",
+        if (!(params->bias[i].add < INFINITY)) {
+            return err_set(err, STATUS_INVALID, "logit bias of token %u is not below infinity",
                            params->bias[i].token);
         }
     }

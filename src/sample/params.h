@@ -4,6 +4,7 @@
  * the engine reads and fills in here). Plain data; the bias array is borrowed.
  *
  * The order in which they act, on the float32 logits of one position (vLLM's order):
+ *   0. allow list           logit = -infinity, unless the token is in it
  *   1. bias                 logit += bias
  *   2. repetition penalty   of every token in prompt or answer: logit > 0 ? logit / p : logit * p
  *   3. frequency penalty    logit -= frequency * times generated
@@ -24,7 +25,7 @@
 
 struct sample_bias {
     uint32_t token;
-    float add;
+    float add; /* not +infinity; -infinity: the token is never drawn */
 };
 
 struct sample_params {
@@ -37,6 +38,9 @@ struct sample_params {
     float frequency_penalty;        /* default 0 */
     const struct sample_bias *bias; /* [n_bias]; a token listed twice is added to twice */
     uint32_t n_bias;
+    uint32_t n_min; /* default 0. The first n_min_bias biases hold only while fewer tokens have */
+    uint32_t n_min_bias; /* been generated than n_min */
+    bool allow;          /* default false. The biases after those are the allow list, not empty */
 };
 
 /* The defaults above. */

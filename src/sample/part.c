@@ -45,14 +45,35 @@ static bool row_of(const struct sample_part *part, int64_t token, uint32_t *ret_
     return true;
 }
 
-static void apply_bias(struct sample_part *part, const struct sample_params *params)
+static void apply_bias(struct sample_part *part, const struct sample_request *request)
 {
+    const struct sample_params *params = request->params;
     uint32_t row;
 
-    for (uint32_t i = 0; i < params->n_bias; i++) {
+    for (uint32_t i = request->n_generated < params->n_min ? 0 : params->n_min_bias;
+         i < params->n_bias; i++) {
         if (row_of(part, params->bias[i].token, &row)) {
             part->logits[row] += params->bias[i].add;
         }
+    }
+}
+
+/* Makes all tokens that are not in the allow list impossible. What is not a number stays, so that a
+ * request fails of it whatever is in its list. */
+static void apply_allow(struct sample_part *part, const struct sample_params *params)
+{
+    uint32_t row;
+
+    for (uint32_t i = params->n_min_bias; i < params->n_bias; i++) {
+        if (row_of(part, params->bias[i].token, &row)) {
+            part->counts[row] = 1;
+        }
+    }
+    for (row = 0; row < part->n_rows; row++) {
+        float logit = part->logits[row];
+
+        part->logits[row] = part->counts[row] != 0 || logit != logit ? logit : -INFINITY;
+        part->counts[row] = 0;
     }
 }
 
@@ -107,6 +128,11 @@ static bool has_penalties(const struct sample_params *params)
            params->presence_penalty != 0.0f;
 }
 
+bool sample_changes_logits(const struct sample_params *params)
+{
+    return params->n_bias > 0 || has_penalties(params);
+}
+
 /* Greatest logit of a block; NaN if it holds one. In lanes, because every row of the vocabulary
  * comes through here for every token: one after the other the rows would wait for each other. */
 static float block_max(const float *logits, uint32_t n)
@@ -154,7 +180,10 @@ enum status sample_part_begin(struct sample_part *part, const struct sample_requ
 
     part->logits = logits;
     part->inv_temperature = 1.0f / params->temperature;
-    apply_bias(part, params);
+    if (params->allow) {
+        apply_allow(part, params);
+    }
+    apply_bias(part, request);
     if (has_penalties(params)) {
         count_tokens(part, request);
         penalise(part, params, request->prompt, request->n_prompt);

@@ -84,6 +84,9 @@ void sample_part_release(struct sample_part *part);
 NODISCARD enum status sample_part_begin(struct sample_part *part,
                                         const struct sample_request *request, float *logits);
 
+/* False if sample_part_begin leaves the logits as they are. */
+bool sample_changes_logits(const struct sample_params *params);
+
 /* Answers one question about the logits of the last sample_part_begin. */
 void sample_part_answer(struct sample_part *part, const struct sample_ask *ask,
                         struct sample_answer *ret_answer);

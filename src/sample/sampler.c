@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sample/sampler.h"
 
-#include "tensor/canon.h"
-
 enum status sampler_init(struct sampler *sampler, uint32_t vocab)
 {
     enum status status;
@@ -53,8 +51,8 @@ enum status sampler_logprobs(struct sampler *sampler, float *logits, uint32_t to
     struct sample_params neutral;
     struct sample_request request = {.params = &neutral};
     struct sample_answer answer;
-    struct sample_block total;
-    double log_sum;
+    struct sample_scale scale;
+    enum status status;
 
     ENSURE_OP(token, <, sampler->part.n_rows);
     sample_params_init(&neutral);
@@ -62,21 +60,9 @@ enum status sampler_logprobs(struct sampler *sampler, float *logits, uint32_t to
         return STATUS_NUMERIC;
     }
     sample_part_answer(&sampler->part, &ask, &answer);
-    total = sample_blocks_total(answer.blocks, answer.n_blocks, 1.0f);
-    if (!isfinite(total.max)) {
-        return STATUS_NUMERIC;
+    status = sample_merge_logprobs(&sampler->merge, &answer, 1, n_top, &scale, ret_top, ret_n_top);
+    if (status == STATUS_OK) {
+        *ret_token = (struct sample_logprob){token, sample_scale_logprob(&scale, logits[token])};
     }
-    log_sum = canon_log_f64(total.sum);
-    for (uint32_t i = 0; i < answer.n_top; i++) {
-        ret_top[i] = (struct sample_logprob){
-            .token = answer.top[i].token,
-            .logprob = (float)((double)answer.top[i].logit - (double)total.max - log_sum),
-        };
-    }
-    *ret_token = (struct sample_logprob){
-        .token = token,
-        .logprob = (float)((double)logits[token] - (double)total.max - log_sum),
-    };
-    *ret_n_top = answer.n_top;
-    return STATUS_OK;
+    return status;
 }

@@ -24,11 +24,6 @@ void sampler_release(struct sampler *sampler);
 NODISCARD enum status sampler_token(struct sampler *sampler, const struct sample_request *request,
                                     float *logits, uint32_t *ret_token, struct err *err);
 
-struct sample_logprob {
-    uint32_t token;
-    float logprob; /* natural logarithm; -infinity where the logit is */
-};
-
 /* Log-softmax of the model's own logits [vocab] (not changed; to be taken before sampler_token):
  * *ret_token for `token`, and the n_top likeliest, best first, in ret_top. n_top is cut to the
  * tokens there are; *ret_n_top is what was written. STATUS_NUMERIC if a logit is not a number or
