@@ -48,11 +48,12 @@ struct api {
 static int match_path(const struct route *route, const char *path)
 {
     size_t n = strlen(route->path);
+    bool takes_more = n > 1 && route->path[n - 1] == '/';
 
     if (strcmp(route->path, path) == 0) {
-        return route->path[n - 1] == '/' ? 0 : 1;
+        return takes_more ? 0 : 1;
     }
-    return route->path[n - 1] == '/' && strncmp(route->path, path, n) == 0 && path[n] != '\0' ? 2 : 0;
+    return takes_more && strncmp(route->path, path, n) == 0 ? 2 : 0;
 }
 
 static bool method_fits(const struct route *route, const char *method)
