@@ -2,7 +2,7 @@
 """Chromium without a window, driven over its own protocol through a pipe: no driver, no port, no
 package besides the browser."""
 
-import collections
+import base64
 import fcntl
 import json
 import os
@@ -56,6 +56,7 @@ class Browser:
         self.lock = threading.Lock()
         self.replies = {}
         self.listeners = {}
+        self.free = []
         threading.Thread(target=self.listen, daemon=True).start()
         self.version = self.call("Browser.getVersion", timeout=START_S)["product"]
 
@@ -100,17 +101,19 @@ class Browser:
         self.log.close()
 
     def page(self, width=1280, height=800, dark=False, reduced=False):
-        return Page(self, width, height, dark, reduced)
+        """A tab, perhaps one that was used before: of a server at another port it keeps nothing."""
+        page = self.free.pop() if self.free else Page(self)
+        page.reset(width, height, dark, reduced)
+        return page
 
 
 class Page:
     """A tab with a profile of its own, and what happened in it."""
 
-    def __init__(self, browser, width, height, dark, reduced):
+    def __init__(self, browser):
         self.browser = browser
         self.problems = []  # of the console, and exceptions
         self.requests = []  # addresses
-        self.sent = collections.defaultdict(list)
         self.context = browser.call("Target.createBrowserContext")["browserContextId"]
         self.target = browser.call("Target.createTarget", url="about:blank",
                                    browserContextId=self.context)["targetId"]
@@ -119,6 +122,10 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
             self.call(f"{domain}.enable")
         self.call("Emulation.setFocusEmulationEnabled", enabled=True)
+
+    def reset(self, width, height, dark, reduced):
+        self.problems.clear()
+        self.requests.clear()
         self.resize(width, height)
         self.call("Emulation.setEmulatedMedia", features=[
             {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
@@ -194,11 +201,10 @@ class Page:
         self.call("Input.insertText", text=text)
 
     def screenshot(self, path):
-        import base64
         data = self.call("Page.captureScreenshot", format="png")["data"]
         with open(path, "wb") as file:
             file.write(base64.b64decode(data))
 
     def close(self):
-        self.browser.listeners.pop(self.session, None)
-        self.browser.call("Target.disposeBrowserContext", browserContextId=self.context)
+        self.open("about:blank")
+        self.browser.free.append(self)
