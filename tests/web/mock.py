@@ -163,7 +163,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.check_key()
             if self.headers["Content-Type"] != "application/json":
                 raise Failure(415, "not application/json", "unsupported_media_type")
-            if self.path == "/fault":
+            if self.path.split("?")[0] == "/fault":
+                if set(body) != {"fault"}:
+                    raise Failure(400, f"{body} is more than a fault")
                 match = re.fullmatch(r"kill:rank=(\d+)", body["fault"])
                 if match is None:
                     raise Failure(400, f"no such fault: {body['fault']}")

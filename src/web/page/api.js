@@ -82,8 +82,13 @@ export async function getText(path, signal) {
   return (await request(path, {signal})).text();
 }
 
+// The query that asks for one of several models; null: the server's first.
+export function modelQuery(model) {
+  return model === null ? "" : `?model=${encodeURIComponent(model)}`;
+}
+
 export async function sendFault(fault, model) {
-  await post("/fault", model === null ? {fault} : {fault, model});
+  await post(`/fault${modelQuery(model)}`, {fault});
 }
 
 function parseFrame(data) {

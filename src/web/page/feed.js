@@ -2,7 +2,7 @@
 // What the world panel knows: asks /world and /metrics while the page is seen, and turns counters into
 // rates. Everything that a server leaves out is null.
 
-import {apiEvents, getJson, getText} from "./api.js";
+import {apiEvents, getJson, getText, modelQuery} from "./api.js";
 import {parseMetrics, rate, total} from "./metrics.js";
 
 const CALM_MS = 1000;
@@ -121,8 +121,7 @@ export class Feed extends EventTarget {
 
   async #read() {
     const model = this.#model();
-    const query = model === null ? "" : `?model=${encodeURIComponent(model)}`;
-    const [world, text] = await Promise.all([this.#get(getJson, `/world${query}`), this.#get(getText, "/metrics")]);
+    const [world, text] = await Promise.all([this.#get(getJson, `/world${modelQuery(model)}`), this.#get(getText, "/metrics")]);
     const at = performance.now();
     const ranks = ranksOf(world);
     const samples = text === null ? [] : parseMetrics(text, NAMES);
