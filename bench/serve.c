@@ -453,13 +453,14 @@ static void read_options(int argc, char **argv, struct settings *s)
     }
 }
 
-/* The first model that the server lists; never freed. */
-static const char *first_model(const struct settings *s)
+/* The first model that the server lists; free() it. */
+static char *first_model(const struct settings *s)
 {
     struct buf body = {0};
     struct err err = {0};
     json_t *list = NULL;
     const char *id;
+    char *copy;
 
     if (client_get(&s->url, "/v1/models", s->key, &body, &err) != STATUS_OK ||
         json_parse(buf_str(&body), body.len, &list, &err) != STATUS_OK) {
@@ -469,10 +470,10 @@ static const char *first_model(const struct settings *s)
     if (id == NULL) {
         die("/v1/models", "no model is listed");
     }
-    id = xstrdup(id);
+    copy = xstrdup(id);
     json_decref(list);
     buf_release(&body);
-    return id;
+    return copy;
 }
 
 int main(int argc, char **argv)
@@ -487,11 +488,13 @@ int main(int argc, char **argv)
                          .timeout_s = 120};
     struct report warm;
     json_t *all = json_array();
+    char *listed;
     uint64_t n_errors;
 
     ENSURE(client_url_parse("http://127.0.0.1:8421", &s.url, NULL) == STATUS_OK);
     read_options(argc, argv, &s);
-    s.model = s.model != NULL ? s.model : first_model(&s);
+    listed = s.model == NULL ? first_model(&s) : NULL;
+    s.model = listed != NULL ? listed : s.model;
     warm = run_level(&s, 0, 1, MIN(s.n_tokens, 4)); /* the first request pays for what is lazy */
     n_errors = warm.result.n_errors;
     if (n_errors > 0) {
@@ -527,5 +530,6 @@ int main(int argc, char **argv)
     } else {
         json_decref(all);
     }
+    free(listed);
     return n_errors > 0 ? 1 : 0;
 }

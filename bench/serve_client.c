@@ -54,7 +54,6 @@ struct client {
     struct stream *streams;
     int epoll;
     uint32_t n_running;
-    uint32_t n_waiting_first; /* streams that have had no text yet */
 };
 
 enum status client_url_parse(const char *text, struct client_url *ret_url, struct err *err)
@@ -173,9 +172,6 @@ static void take_text(struct client *client, struct stream *stream, uint64_t now
         add_time(&result->gaps, now - stream->last_ns);
     } else {
         add_time(&result->first, now - stream->start_ns);
-        if (stream->n_begun == 1 && --client->n_waiting_first == 0) {
-            result->first_ns = now;
-        }
     }
     stream->last_ns = now;
 }
@@ -397,9 +393,6 @@ static void end(struct client *client, struct stream *stream, bool whole)
     }
     client->result->n_errors += stream->failed ? 1 : 0;
     client->result->n_done += stream->failed ? 0 : 1;
-    if (stream->n_begun == 1 && stream->last_ns == 0) {
-        client->n_waiting_first--;
-    }
     if (!whole || stream->closes || stream->failed) {
         disconnect(stream);
     }
@@ -513,7 +506,7 @@ enum status client_run(const struct client_load *load, struct client_result *ret
                        struct err *err)
 {
     struct client_result result = {0};
-    struct client client = {.load = load, .result = &result, .n_waiting_first = load->n_streams};
+    struct client client = {.load = load, .result = &result};
     enum status status = look_up(load->url, &client.address, err);
     uint64_t start;
 
@@ -530,7 +523,6 @@ enum status client_run(const struct client_load *load, struct client_result *ret
     start = clock_ns();
     run(&client);
     result.wall_ns = clock_ns() - start;
-    result.first_ns = result.first_ns == 0 ? 0 : result.first_ns - start;
     for (uint32_t i = 0; i < load->n_streams; i++) {
         disconnect(&client.streams[i]);
         buf_release(&client.streams[i].in);

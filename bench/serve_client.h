@@ -43,7 +43,6 @@ struct client_load {
 
 struct client_result {
     uint64_t wall_ns;  /* first request sent to last answer ended */
-    uint64_t first_ns; /* from the moment at which every stream has had its first text */
     uint64_t n_events; /* SSE frames with text */
     uint64_t n_frames; /* all */
     uint64_t n_done;   /* requests that ended well */

@@ -237,7 +237,6 @@ static enum status fetch_checked(struct fetch *fetch)
         }
         status = restart(fetch);
         if (status == STATUS_OK && round > 0) {
-            unlink(fetch->path);
             status = err_set(fetch->err, STATUS_CORRUPT,
                              "%s: its checksum is %s, the hub's list says %s", fetch->file->path,
                              text, fetch->file->hash);
@@ -291,6 +290,9 @@ static enum status fetch_locked(struct session *session, const struct hub_file *
     if (status == STATUS_OK && (fdatasync(fetch.fd) != 0 || rename(fetch.path, blob) != 0)) {
         status = err_set(err, errno == ENOSPC ? STATUS_LIMIT : STATUS_IO, "%s: %s", blob,
                          strerror(errno));
+    }
+    if (status != STATUS_OK && fetch.at == 0) {
+        unlink(fetch.path); /* nothing to go on from */
     }
     close(fetch.fd);
 out:

@@ -193,6 +193,22 @@ static int on_progress(void *arg, curl_off_t down_bytes UNUSED, curl_off_t down 
     return transfer->stopped ? 1 : 0;
 }
 
+/* Certificates of one's own organisation, where the environment names them as other programs read
+ * it. */
+static void set_certificates(CURL *curl)
+{
+    static const char *const names[] = {"CURL_CA_BUNDLE", "SSL_CERT_FILE"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const char *path = getenv(names[i]);
+
+        if (path != NULL && path[0] != '\0') {
+            curl_easy_setopt(curl, CURLOPT_CAINFO, path);
+            return;
+        }
+    }
+}
+
 static void set_up(struct transfer *transfer)
 {
     CURL *curl = transfer->curl;
@@ -218,6 +234,7 @@ static void set_up(struct transfer *transfer)
     curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
     curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(curl, CURLOPT_XFERINFODATA, transfer);
+    set_certificates(curl);
 }
 
 enum status transfer_create(const struct transfer_config *config, struct transfer **ret_transfer,

@@ -6,6 +6,9 @@ import http.server
 import json
 import os
 import random
+import shutil
+import ssl
+import subprocess
 import threading
 import urllib.parse
 
@@ -64,6 +67,19 @@ class Hub:
             self.servers[role] = server
         self.endpoint = f"http://127.0.0.1:{self.servers['hub'].server_port}"
         self.store = f"http://127.0.0.1:{self.servers['store'].server_port}"
+
+    def encrypt(self, folder):
+        """From now on the hub speaks TLS; the path of the certificate to trust."""
+        assert shutil.which("openssl"), "openssl is missing (ca-certificates brings it)"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=hub",
+                        "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key.pem",
+                        "-out", folder / "cert.pem"], check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        server = self.servers["hub"]
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        self.endpoint = self.endpoint.replace("http:", "https:")
+        return str(folder / "cert.pem")
 
     def close(self):
         for server in self.servers.values():
@@ -197,7 +213,7 @@ def pull(hub, run, tmp_path):
 
 def environment(hub, tmp_path, more=()):
     kept = {k: v for k, v in os.environ.items()
-            if not k.startswith(("HF_", "LOCKSTEP_")) and not k.lower().endswith("_proxy")}
+            if not k.startswith(("HF_", "LOCKSTEP_", "SSL_CERT", "CURL_CA")) and not k.lower().endswith("_proxy")}
     return {**kept, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "HF_HOME": str(tmp_path / "hf"),
             "HF_ENDPOINT": hub.endpoint, **dict(more)}
 

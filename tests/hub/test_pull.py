@@ -414,6 +414,18 @@ def test_relative_redirect(hub, pull, repo):
     assert all("authorization" in h for h in hub.asked("hub", "tokenizer_config.json"))
 
 
+def test_tls(hub, pull, repo, tmp_path):
+    """An unknown certificate is refused, at once; https does not lead to http."""
+    certificate = hub.encrypt(tmp_path)
+    failed(pull(env={"HF_TOKEN": TOKEN}), "certificate")
+    assert not hub.requests
+    failed(pull(env={"HF_TOKEN": TOKEN, "SSL_CERT_FILE": certificate}), "redirects to where we do not go")
+    assert hub.asked("hub", "config.json") and not hub.asked("store", "")
+    hub.large.clear()
+    assert pull(env={"CURL_CA_BUNDLE": certificate}).returncode == 0
+    check_whole(hub, repo, "config.json", "tokenizer.json", "model.safetensors")
+
+
 @pytest.mark.parametrize("endpoint", ["ftp://127.0.0.1", "http://me:secret@127.0.0.1", "127.0.0.1", "http://",
                                       "http://127.0.0.1/?a"])
 def test_bad_endpoints(hub, pull, endpoint):
