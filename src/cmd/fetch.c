@@ -237,3 +237,28 @@ enum status fetch_open(const struct hub_options *options, bool quiet, char **ret
 {
     return watched(hub_open, options, quiet, ret_path, err);
 }
+
+enum status fetch_model(struct options *options, char **ret_path, struct err *err)
+{
+    const struct hub_options hub = {.name = options->path};
+    char *path = NULL;
+    enum status status;
+
+    if (options->path == NULL) {
+        return STATUS_OK;
+    }
+    status = fetch_open(&hub, options->quiet, &path, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (strcmp(path, options->path) != 0 && options->served_model_name.n == 0) {
+        options->served_model_name = (struct option_list){.items = {options->path}, .n = 1};
+    }
+    if (strcmp(path, options->path) != 0) {
+        options->path = path;
+        *ret_path = path;
+    } else {
+        free(path);
+    }
+    return STATUS_OK;
+}

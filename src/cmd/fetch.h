@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "config/options.h"
 #include "hub/hub.h"
 
 /* As hub_pull; options without watch. quiet: no progress. STATUS_CANCELLED after a signal; what was
@@ -18,3 +19,8 @@ NODISCARD enum status fetch_pull(const struct hub_options *options, bool quiet, 
  * arguments: options with only a name take the rest from the environment. free() *ret_path. */
 NODISCARD enum status fetch_open(const struct hub_options *options, bool quiet, char **ret_path,
                                  struct err *err);
+
+/* What options->path means, for commands with a MODEL argument: leaves it alone if it is NULL, a
+ * file or a folder; else replaces it by *ret_path (free() it after the options), and gives the
+ * model to clients under the name that was asked for unless --served-model-name is there. */
+NODISCARD enum status fetch_model(struct options *options, char **ret_path, struct err *err);
