@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/base64.h"
 #include "base/mem.h"
 
 static bool is_loopback_name(const char *host)
@@ -110,26 +111,50 @@ static bool find_key(const struct access *access, const char *given, uint64_t *r
     return found != NULL;
 }
 
+/* What follows a scheme in the Authorization header; NULL: it has another one. */
+static const char *credentials(const char *authorization, const char *scheme)
+{
+    size_t n = strlen(scheme);
+
+    if (authorization == NULL || strncasecmp(authorization, scheme, n) != 0 ||
+        authorization[n] != ' ') {
+        return NULL;
+    }
+    return authorization + n + strspn(authorization + n, " ");
+}
+
+/* "user:key" in base64: what a browser asks a person for before it shows the page. */
+static bool find_basic(const struct access *access, const char *basic, uint64_t *ret_tenant)
+{
+    struct buf text = {0};
+    const char *colon;
+    bool found = false;
+
+    if (basic != NULL && base64_decode(basic, strlen(basic), &text, NULL) == STATUS_OK) {
+        colon = strchr(buf_str(&text), ':');
+        found = colon != NULL && find_key(access, colon + 1, ret_tenant);
+    }
+    if (text.data != NULL) {
+        explicit_bzero(text.data, text.len);
+    }
+    buf_release(&text);
+    return found;
+}
+
 bool access_check_key(const struct access *access, const struct http_exchange *exchange,
                       uint64_t *ret_tenant, struct api_error *error)
 {
-    const char *bearer = http_header(exchange, "authorization");
+    const char *authorization = http_header(exchange, "authorization");
     const char *key = http_header(exchange, "x-api-key");
 
     *ret_tenant = 0;
-    if (access->n_keys == 0) {
-        return true;
-    }
-    if (bearer != NULL && strncasecmp(bearer, "bearer ", 7) == 0) {
-        bearer += 7 + strspn(bearer + 7, " ");
-    } else {
-        bearer = NULL;
-    }
-    if (find_key(access, bearer, ret_tenant) || find_key(access, key, ret_tenant)) {
+    if (access->n_keys == 0 || find_key(access, credentials(authorization, "Bearer"), ret_tenant) ||
+        find_key(access, key, ret_tenant) ||
+        find_basic(access, credentials(authorization, "Basic"), ret_tenant)) {
         return true;
     }
     return api_error_set(error, 401, NULL,
-                         bearer == NULL && key == NULL
+                         authorization == NULL && key == NULL
                              ? "an API key is needed: Authorization: Bearer KEY, or x-api-key: KEY"
                              : "the API key is not valid");
 }
@@ -192,8 +217,7 @@ bool access_is_own_origin(const struct access *access, const struct http_exchang
     const char *rest = origin == NULL ? NULL : strstr(origin, "://");
 
     (void)access;
-    return origin == NULL ||
-           (rest != NULL && host != NULL && strcasecmp(rest + 3, host) == 0);
+    return origin == NULL || (rest != NULL && host != NULL && strcasecmp(rest + 3, host) == 0);
 }
 
 /* The Origin that is to be named in the answer; NULL: none is allowed. */

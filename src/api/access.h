@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who may call: API keys (Bearer or x-api-key, compared in constant time), the Host header (so that
- * no name of somebody else's leads a browser here), and Origin. Private to api/; the loop's thread.
+ * Who may call: API keys (Bearer, x-api-key, or as the password of Basic; compared in constant
+ * time), the Host header (so that no name of somebody else's leads a browser here), and Origin.
+ * Private to api/; the loop's thread.
  */
 #pragma once
 

@@ -4,9 +4,9 @@
  *
  *   headers ─▶ route, access ─▶ body ─▶ endpoint.work (on a worker) ─▶ endpoint.now (on the loop)
  *
- * An endpoint answers by answer_json, answer_error or a stream, now or later. When its client has gone
- * the answer has no exchange any more, endpoint.gone is called, and nothing is sent. An answer is
- * freed once its exchange has gone and no worker has it.
+ * An endpoint answers by answer_json, answer_error or a stream, now or later. When its client has
+ * gone the answer has no exchange any more, endpoint.gone is called, and nothing is sent. An answer
+ * is freed once its exchange has gone and no worker has it.
  */
 #pragma once
 
@@ -22,7 +22,8 @@ struct endpoint {
     bool (*work)(struct answer *answer);
     /* On the loop: answers, or starts what will. */
     void (*now)(struct answer *answer);
-    /* The exchange is gone, whatever came of it: stops what runs, frees answer->data. NULL: nothing. */
+    /* The exchange is gone, whatever came of it: stops what runs, frees answer->data. NULL:
+     * nothing. */
     void (*gone)(struct answer *answer);
     /* The body of an error in this endpoint's format; NULL: OpenAI's. */
     void (*error_body)(const struct api_error *error, struct buf *out);
@@ -34,6 +35,7 @@ enum route_flag {
     ROUTE_WORK = 4,
     ROUTE_GUARD = 8,
     ROUTE_FAULTS = 16,
+    ROUTE_PAGE = 32,
 };
 
 struct route {
@@ -77,6 +79,7 @@ void answer_error(struct answer *answer, const struct api_error *error);
 /* answer->error. */
 void answer_failed(struct answer *answer);
 
-#define ROUTE(method, path, handler, flags, summary) extern const struct endpoint endpoint_##handler;
+#define ROUTE(method, path, handler, flags, summary) \
+    extern const struct endpoint endpoint_##handler;
 #include "api/routes.def"
 #undef ROUTE

@@ -15,12 +15,14 @@
 enum { TICK_MS = 500 };
 
 static const struct route routes[] = {
-#define OPEN                                         ROUTE_OPEN
-#define BODY                                         ROUTE_BODY
-#define WORK                                         ROUTE_WORK
-#define GUARD                                        ROUTE_GUARD
-#define FAULTS                                       ROUTE_FAULTS
-#define ROUTE(method, path, handler, flags, summary) {#method, path, &endpoint_##handler, flags, summary},
+#define OPEN   ROUTE_OPEN
+#define BODY   ROUTE_BODY
+#define WORK   ROUTE_WORK
+#define GUARD  ROUTE_GUARD
+#define FAULTS ROUTE_FAULTS
+#define PAGE   ROUTE_PAGE
+#define ROUTE(method, path, handler, flags, summary) \
+    {#method, path, &endpoint_##handler, flags, summary},
 #include "api/routes.def"
 #undef ROUTE
 #undef OPEN
@@ -28,6 +30,7 @@ static const struct route routes[] = {
 #undef WORK
 #undef GUARD
 #undef FAULTS
+#undef PAGE
 };
 
 struct api {
@@ -125,7 +128,10 @@ void answer_error(struct answer *answer, const struct api_error *error)
         http_answer_header(answer->exchange, "x-should-retry", "false");
     }
     if (error->status == 401) {
-        http_answer_header(answer->exchange, "WWW-Authenticate", "Bearer");
+        http_answer_header(answer->exchange, "WWW-Authenticate",
+                           answer->route != NULL && (answer->route->flags & ROUTE_PAGE) != 0
+                               ? "Basic realm=\"the API key is the password\""
+                               : "Bearer");
     }
     if (answer->route != NULL && answer->route->endpoint->error_body != NULL) {
         answer->route->endpoint->error_body(error, &body);
@@ -156,7 +162,8 @@ static bool parse_body(struct answer *answer)
     struct err err = {0};
 
     if (json_parse(answer->body, answer->body_bytes, &answer->json, &err) != STATUS_OK) {
-        return api_error_set(&answer->error, 400, "invalid_json", "the body is no JSON: %s", err.text);
+        return api_error_set(&answer->error, 400, "invalid_json", "the body is no JSON: %s",
+                             err.text);
     }
     if (!json_is_object(answer->json)) {
         return api_error_set(&answer->error, 400, "invalid_json",
@@ -210,8 +217,9 @@ static void deliver(struct mail *mail)
 
 static void make_id(struct answer *answer, const char *given)
 {
-    size_t n = given == NULL ? 0 : strspn(given, "0123456789abcdefghijklmnopqrstuvwxyz"
-                                                 "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_.");
+    size_t n = given == NULL ? 0
+                             : strspn(given, "0123456789abcdefghijklmnopqrstuvwxyz"
+                                             "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_.");
 
     if (n > 0 && n < sizeof(answer->id) && given[n] == '\0') {
         snprintf(answer->id, sizeof(answer->id), "%s", given);
@@ -311,8 +319,7 @@ static void on_request(void *arg, struct http_exchange *x)
     answer->body = xalloc(answer->body_bytes + 1);
     memcpy(answer->body, body, answer->body_bytes);
     answer->working = true;
-    answer->job = (struct job){
-        .mail.deliver = deliver, .run = work, .done = api->config.front};
+    answer->job = (struct job){.mail.deliver = deliver, .run = work, .done = api->config.front};
     workers_give(api->config.workers, &answer->job);
 }
 
@@ -320,6 +327,7 @@ static void log_answer(const struct answer *answer, bool complete)
 {
     double ms = (double)(clock_ns() - answer->began_ns) * 1e-6;
 
+    metrics_http_answer((uint32_t)answer->status);
     log_debug("request %s: %s %s, status %d%s, %.1f ms", answer->id, http_method(answer->exchange),
               http_path(answer->exchange), answer->status, complete ? "" : ", client gone", ms);
 }

@@ -25,8 +25,8 @@ enum { API_MAX_KEYS = 256, API_MAX_ORIGINS = 16 };
 struct api_config {
     struct registry *registry;
     struct workers *workers;
-    struct mailbox *front; /* where workers' jobs come back */
-    const char *host;      /* the address that is bound: a Host that is allowed */
+    struct mailbox *front;      /* where workers' jobs come back */
+    const char *host;           /* the address that is bound: a Host that is allowed */
     const char *const *origins; /* [n_origins] of --cors-origin, "*": any */
     uint32_t n_origins;
     bool allow_faults;

@@ -17,10 +17,11 @@ static bool check_tools(const json_t *tools, struct api_error *error)
         const json_t *name = json_object_get(function, "name");
 
         if (!json_is_string(name) || json_string_length(name) == 0) {
-            return api_error_field(error, "tools",
-                                   "entry %zu is no {\"type\": \"function\", \"function\": {\"name\": "
-                                   "...}}",
-                                   i);
+            return api_error_field(
+                error, "tools",
+                "entry %zu is no {\"type\": \"function\", \"function\": {\"name\": "
+                "...}}",
+                i);
         }
     }
     return true;
@@ -109,11 +110,13 @@ static bool content_text(const json_t *content, size_t message, json_t **ret_tex
 
         if (type != NULL && strcmp(type, "text") != 0 && strcmp(type, "input_text") != 0 &&
             strcmp(type, "output_text") != 0 && strcmp(type, "refusal") != 0) {
-            ok = api_error_field(error, "messages",
-                                 "message %zu has a part of type %.40s, and this model reads text only",
-                                 message, type);
+            ok = api_error_field(
+                error, "messages",
+                "message %zu has a part of type %.40s, and this model reads text only", message,
+                type);
         } else if (!json_is_string(piece)) {
-            ok = api_error_field(error, "messages", "part %zu of message %zu has no text", i, message);
+            ok = api_error_field(error, "messages", "part %zu of message %zu has no text", i,
+                                 message);
         } else {
             buf_append(&text, i > 0 ? "\n" : "", i > 0);
             buf_append(&text, json_string_value(piece), json_string_length(piece));
@@ -140,12 +143,12 @@ static bool copy_calls(const json_t *calls, size_t message, json_t *out, struct 
         json_array_append_new(copies, call);
         if (!json_is_string(json_object_get(function, "name"))) {
             json_decref(copies);
-            return api_error_field(error, "messages", "tool call %zu of message %zu names no function",
-                                   i, message);
+            return api_error_field(error, "messages",
+                                   "tool call %zu of message %zu names no function", i, message);
         }
         if (json_is_string(arguments) &&
-            json_parse(json_string_value(arguments), json_string_length(arguments), &parsed, NULL) ==
-                STATUS_OK) {
+            json_parse(json_string_value(arguments), json_string_length(arguments), &parsed,
+                       NULL) == STATUS_OK) {
             json_object_set_new(function, "arguments", parsed);
         }
     }
@@ -156,8 +159,8 @@ static bool copy_calls(const json_t *calls, size_t message, json_t *out, struct 
 static const char *role_of(const char *role)
 {
     static const char *const known[][2] = {
-        {"system", "system"}, {"developer", "system"}, {"user", "user"}, {"assistant", "assistant"},
-        {"tool", "tool"},     {"function", "tool"},
+        {"system", "system"},       {"developer", "system"}, {"user", "user"},
+        {"assistant", "assistant"}, {"tool", "tool"},        {"function", "tool"},
     };
 
     for (size_t i = 0; role != NULL && i < ARRAY_LEN(known); i++) {
@@ -179,9 +182,9 @@ static bool copy_message(const json_t *from, size_t i, json_t *out, struct api_e
         return api_error_field(error, "messages", "entry %zu is no object", i);
     }
     if (role == NULL) {
-        return api_error_field(error, "messages",
-                               "role of message %zu must be system, developer, user, assistant or tool",
-                               i);
+        return api_error_field(
+            error, "messages",
+            "role of message %zu must be system, developer, user, assistant or tool", i);
     }
     if (!content_text(json_object_get(from, "content"), i, &text, error)) {
         return false;
@@ -308,8 +311,8 @@ bool chat_body_render(const struct chat_body *body, const struct chat_prompt *pr
     }
     input = template_input(body);
     if (chat_prompt_render(prompt, input, ret_text, &message) != STATUS_OK) {
-        ok = api_error_set(error, 400, "chat_template", "the chat template refuses this conversation: %s",
-                           buf_str(&message));
+        ok = api_error_set(error, 400, "chat_template",
+                           "the chat template refuses this conversation: %s", buf_str(&message));
     } else if (body->go_on && ret_text->len > 0) {
         cut_behind_last(body, ret_text);
     }
@@ -401,8 +404,8 @@ bool chat_parse_response_format(const json_t *body, struct api_error *error)
 
 static bool parse(struct generation *g, const json_t *json, struct api_error *error)
 {
-    static const char *const refused[] = {"functions", "function_call", "audio", "echo",
-                                          "web_search_options", "prompt_logprobs"};
+    static const char *const refused[] = {"functions", "function_call",      "audio",
+                                          "echo",      "web_search_options", "prompt_logprobs"};
     struct chat_body body = {0};
     bool completion = field_get(json, "max_completion_tokens") != NULL;
     const char *name = completion ? "max_completion_tokens" : "max_tokens";

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A conversation in a body, and the prompt made of it; chat's, and what others translate into. Private
- * to api/. */
+/* A conversation in a body, and the prompt made of it; chat's, and what others translate into.
+ * Private to api/. */
 #pragma once
 
 #include "api/generate.h"

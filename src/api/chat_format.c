@@ -61,8 +61,8 @@ static void end_chunk(const struct generation *g, struct buf *out)
     frame_end(out);
 }
 
-static void write_logprobs(const struct generation *g, const struct token_entry *entries, uint32_t n,
-                           struct buf *out)
+static void write_logprobs(const struct generation *g, const struct token_entry *entries,
+                           uint32_t n, struct buf *out)
 {
     buf_append_str(out, ",\"logprobs\":");
     if (!g->spec.logprobs) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * POST /v1/completions: a text, or token ids, continued. The four forms of prompt: a string, strings,
- * ids, arrays of ids. With echo the prompt comes first, with its log-probabilities if they are asked for
- * (max_tokens 0 then measures a text).
+ * POST /v1/completions: a text, or token ids, continued. The four forms of prompt: a string,
+ * strings, ids, arrays of ids. With echo the prompt comes first, with its log-probabilities if they
+ * are asked for (max_tokens 0 then measures a text).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +16,9 @@
 struct completion {
     bool echo;
     bool logprobs;
-    bool only_prompt;       /* max_tokens 0 with echo: one token is generated and left out */
-    size_t *text_offsets;   /* [n_said] of a stream: bytes told so far */
-    bool *echoed;           /* [n_said] */
+    bool only_prompt;     /* max_tokens 0 with echo: one token is generated and left out */
+    size_t *text_offsets; /* [n_said] of a stream: bytes told so far */
+    bool *echoed;         /* [n_said] */
 };
 
 /* --- prompt --- */
@@ -35,8 +35,8 @@ static bool take_ids(struct generation *g, uint32_t i, const json_t *array, stru
 
         if (!json_is_integer(id) || json_integer_value(id) < 0 ||
             json_integer_value(id) >= g->text->vocab) {
-            return api_error_field(error, "prompt", "entry %zu is no token of the vocabulary of %u", j,
-                                   g->text->vocab);
+            return api_error_field(error, "prompt", "entry %zu is no token of the vocabulary of %u",
+                                   j, g->text->vocab);
         }
         if (token_ids_push(&g->prompts[i], (int32_t)json_integer_value(id)) != STATUS_OK) {
             return api_error_set(error, 500, NULL, "no memory for the prompt");
@@ -55,8 +55,9 @@ static bool take_prompt(struct generation *g, uint32_t i, const json_t *prompt,
     if (json_is_array(prompt) && (is_ids(prompt) || json_array_size(prompt) == 0)) {
         return take_ids(g, i, prompt, error);
     }
-    return api_error_field(error, "prompt",
-                           "must be a string, an array of strings, of token ids, or of arrays of ids");
+    return api_error_field(
+        error, "prompt",
+        "must be a string, an array of strings, of token ids, or of arrays of ids");
 }
 
 static bool parse_prompts(struct generation *g, const json_t *json, struct api_error *error)
@@ -156,7 +157,8 @@ const struct endpoint endpoint_completions = {
 
 static void write_head(const struct generation *g, struct buf *out)
 {
-    buf_printf(out, "{\"id\":\"%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", g->id,
+    buf_printf(out,
+               "{\"id\":\"%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":", g->id,
                (long long)g->created);
     json_write_str(out, g->model, strlen(g->model), false);
     buf_append_str(out, ",\"system_fingerprint\":\"lockstep-" LOCKSTEP_VERSION "\",\"choices\":[");

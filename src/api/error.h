@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Errors as clients get them: status, and a body with message, type, param and code. Plain data; any
- * thread.
+ * Errors as clients get them: status, and a body with message, type, param and code. Plain data;
+ * any thread.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Members of a JSON object from outside, by name: absent and null leave the value as it is. False: the
- * member is wrong, and error names it. Texts are borrowed from the object. Private to api/.
+ * Members of a JSON object from outside, by name: absent and null leave the value as it is. False:
+ * the member is wrong, and error names it. Texts are borrowed from the object. Private to api/.
  */
 #pragma once
 

@@ -10,10 +10,10 @@
 #include "base/mem.h"
 
 enum {
-    PING_MS = 1000,       /* a stream that is silent for so long gets a comment */
-    BEGIN_MS = 5000,      /* a stream begins by then, also while its request waits in the queue */
-    RETRY_S = 2,          /* after a full queue, */
-    RETRY_FAILED_S = 30,  /* and a world that failed: the time to its next probe */
+    PING_MS = 1000,      /* a stream that is silent for so long gets a comment */
+    BEGIN_MS = 5000,     /* a stream begins by then, also while its request waits in the queue */
+    RETRY_S = 2,         /* after a full queue, */
+    RETRY_FAILED_S = 30, /* and a world that failed: the time to its next probe */
 };
 
 /* --- Parsing, on a worker --- */
@@ -45,8 +45,8 @@ bool generation_open(struct answer *answer, const struct format *format, const c
         bool loading = host_phase(served->host) == HOST_LOADING;
 
         served_text_unref(&text);
-        api_error_set(error, 503, loading ? "loading" : "not_loaded", "model \"%.200s\" is %s", model,
-                      loading ? "being loaded" : "not loaded");
+        api_error_set(error, 503, loading ? "loading" : "not_loaded", "model \"%.200s\" is %s",
+                      model, loading ? "being loaded" : "not loaded");
         error->retry_after = RETRY_S;
         return false;
     }
@@ -263,8 +263,7 @@ static void on_event(void *arg, const struct request_event *event)
         }
         return;
     }
-    if (!g->stream || event->kind == REQUEST_FINISH ||
-        event->output.kind == OUTPUT_TOOL_NAME) {
+    if (!g->stream || event->kind == REQUEST_FINISH || event->output.kind == OUTPUT_TOOL_NAME) {
         keep(g, event);
     }
     if (g->stream) {

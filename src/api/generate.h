@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What all generating endpoints share: a parsed body becomes a request, its events become a stream of
- * frames or, put together, one body. What the frames look like is a format's business: OpenAI's chat
- * and completions and responses, Anthropic's messages.
+ * What all generating endpoints share: a parsed body becomes a request, its events become a stream
+ * of frames or, put together, one body. What the frames look like is a format's business: OpenAI's
+ * chat and completions and responses, Anthropic's messages.
  *
  * A generation is filled in on a worker, then belongs to the loop. Private to api/.
  */
@@ -75,14 +75,15 @@ struct generation {
     /* Running. */
     struct request *request; /* NULL once it has ended */
     struct request *ending;  /* during its end alone */
-    struct said *said; /* [n_said]: prompts times choices */
+    struct said *said;       /* [n_said]: prompts times choices */
     uint32_t n_said;
     bool begun;        /* the stream */
     uint64_t wrote_ns; /* when something was last sent */
     uint32_t n_calls;  /* made ids for */
 };
 
-/* Begins answer->data for a body: finds the model, takes its text. False: error is set. On a worker.
+/* Begins answer->data for a body: finds the model, takes its text. False: error is set. On a
+ * worker.
  */
 NODISCARD bool generation_open(struct answer *answer, const struct format *format,
                                const char *id_prefix, struct generation **ret_generation);
@@ -99,7 +100,8 @@ NODISCARD bool generation_encode(struct generation *g, uint32_t i, const char *t
 void generation_start(struct answer *answer);
 void generation_gone(struct answer *answer);
 
-/* What prompt p's tokens had for probabilities, from the second on: [n]; within a format's calls. */
+/* What prompt p's tokens had for probabilities, from the second on: [n]; within a format's calls.
+ */
 const struct token_entry *generation_prompt_entries(const struct generation *g, uint32_t prompt,
                                                     uint32_t *ret_n);
 

@@ -4,7 +4,8 @@
 
 #include "api/generate.h"
 
-/* Nine digits: a float that is equal gives the same text. -infinity, which JSON has not, is -9999. */
+/* Nine digits: a float that is equal gives the same text. -infinity, which JSON has not, is -9999.
+ */
 void logprob_write(struct buf *out, float logprob);
 
 /* A JSON string with the token's bytes (what is no UTF-8 as U+FFFD). */

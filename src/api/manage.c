@@ -20,9 +20,8 @@ enum { DEFAULT_DRAIN_MS = 30000 };
 static const char *status_of(enum host_phase phase)
 {
     static const char *const texts[] = {
-        [HOST_DOWN] = "unloaded",          [HOST_LOADING] = "loading",
-        [HOST_READY] = "loaded",           [HOST_REBUILDING] = "recovering",
-        [HOST_FAILED] = "failed",          [HOST_DRAINING] = "unloading",
+        [HOST_DOWN] = "unloaded",         [HOST_LOADING] = "loading", [HOST_READY] = "loaded",
+        [HOST_REBUILDING] = "recovering", [HOST_FAILED] = "failed",   [HOST_DRAINING] = "unloading",
         [HOST_STOPPING] = "unloading",
     };
 
@@ -79,15 +78,14 @@ static json_t *describe(struct registry *registry, struct served *served)
     for (uint32_t r = 0; r < s.n_ranks; r++) {
         json_array_append_new(devices, json_string("cpu"));
     }
-    entry = json_pack(
-        "{s:s, s:o, s:s, s:s, s:o, s:I, s:s, s:{s:I, s:I, s:I}, s:I, s:I, s:I}", "id",
-        served->names[0], "names", names, "path", served->path, "status", status_of(s.phase),
-        "devices", devices, "tp", (json_int_t)s.n_ranks, "class", s.arithmetic, "memory",
-        "weight_bytes", (json_int_t)s.weight_bytes, "kv_bytes",
-        (json_int_t)(s.kv_token_bytes * 64 * s.batch.kv_total), "kv_used_bytes",
-        (json_int_t)(s.kv_token_bytes * 64 * s.batch.kv_used), "max_running",
-        (json_int_t)s.max_running, "running", (json_int_t)s.batch.running, "waiting",
-        (json_int_t)s.batch.waiting);
+    entry = json_pack("{s:s, s:o, s:s, s:s, s:o, s:I, s:s, s:{s:I, s:I, s:I}, s:I, s:I, s:I}", "id",
+                      served->names[0], "names", names, "path", served->path, "status",
+                      status_of(s.phase), "devices", devices, "tp", (json_int_t)s.n_ranks, "class",
+                      s.arithmetic, "memory", "weight_bytes", (json_int_t)s.weight_bytes,
+                      "kv_bytes", (json_int_t)(s.kv_token_bytes * 64 * s.batch.kv_total),
+                      "kv_used_bytes", (json_int_t)(s.kv_token_bytes * 64 * s.batch.kv_used),
+                      "max_running", (json_int_t)s.max_running, "running",
+                      (json_int_t)s.batch.running, "waiting", (json_int_t)s.batch.waiting);
     if (text != NULL) {
         add_text_facts(entry, text);
     }
@@ -122,8 +120,7 @@ static bool parse_model(struct answer *answer, const char **ret_model)
 {
     *ret_model = NULL;
     if (!field_text(answer->json, "model", ret_model, &answer->error) ||
-        (*ret_model == NULL &&
-         !field_text(answer->json, "model_id", ret_model, &answer->error))) {
+        (*ret_model == NULL && !field_text(answer->json, "model_id", ret_model, &answer->error))) {
         return false;
     }
     return *ret_model != NULL || api_error_field(&answer->error, "model", "is missing");
@@ -266,7 +263,8 @@ static void tick_sse(struct answer *answer, uint64_t now)
 
     (void)now;
     send_states(answer);
-    if (answer_is_draining(answer) || (phase != HOST_LOADING && phase != HOST_DRAINING && phase != HOST_STOPPING)) {
+    if (answer_is_draining(answer) ||
+        (phase != HOST_LOADING && phase != HOST_DRAINING && phase != HOST_STOPPING)) {
         end_sse(answer, NULL);
     }
 }
@@ -308,9 +306,8 @@ static void run_fault(struct host_call *call, struct supervisor *supervisor, str
     struct fault_call *f = (struct fault_call *)call;
 
     (void)batch;
-    f->status = supervisor == NULL
-                    ? err_set(&f->err, STATUS_NOT_FOUND, "the model is not loaded")
-                    : supervisor_inject(supervisor, &f->spec, &f->err);
+    f->status = supervisor == NULL ? err_set(&f->err, STATUS_NOT_FOUND, "the model is not loaded")
+                                   : supervisor_inject(supervisor, &f->spec, &f->err);
 }
 
 static void fault_done(struct host_call *call)

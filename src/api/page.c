@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The page for people: its files need no key, they hold nothing that a key protects. */
+/* The files of the page, as a browser wants them. */
 #include "api/answer.h"
 #include "web/web.h"
 
 static void page(struct answer *answer)
 {
+    const struct web_file *file = web_find(http_path(answer->exchange));
     struct http_exchange *x = answer->exchange;
-    const struct web_file *file = web_find(http_path(x));
 
     if (file == NULL) {
-        api_error_set(&answer->error, 404, NULL, "there is no %s", http_path(x));
+        api_error_set(&answer->error, 404, NULL, "the page has no such part");
         answer_failed(answer);
         return;
     }
@@ -18,13 +18,9 @@ static void page(struct answer *answer)
     http_answer_header(x, "Referrer-Policy", "no-referrer");
     http_answer_header(x, "Cache-Control", WEB_CACHE_CONTROL);
     http_answer_header(x, "ETag", file->etag);
-    if (web_is_known(file, http_header(x, "if-none-match"))) {
-        answer->status = 304;
-        http_answer(x, 304, file->content_type, NULL, 0);
-        return;
-    }
-    answer->status = 200;
-    http_answer(x, 200, file->content_type, file->data, file->size);
+    answer->status = web_is_known(file, http_header(x, "if-none-match")) ? 304 : 200;
+    http_answer(x, answer->status, file->content_type, file->data,
+                answer->status == 200 ? file->size : 0);
 }
 
 const struct endpoint endpoint_page = {.now = page};

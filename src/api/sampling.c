@@ -76,12 +76,13 @@ static bool parse_bias(struct generation *g, const json_t *body, struct api_erro
         unsigned long id = strtoul(key, &end, 10);
 
         if (key[0] < '0' || key[0] > '9' || *end != '\0' || id >= g->text->vocab) {
-            return api_error_field(error, "logit_bias", "\"%.40s\" is no token of the vocabulary of %u",
-                                   key, g->text->vocab);
+            return api_error_field(error, "logit_bias",
+                                   "\"%.40s\" is no token of the vocabulary of %u", key,
+                                   g->text->vocab);
         }
         if (!json_is_number(value) || !(fabs(json_number_value(value)) <= 100)) {
-            return api_error_field(error, "logit_bias", "the bias of %.40s is not between -100 and 100",
-                                   key);
+            return api_error_field(error, "logit_bias",
+                                   "the bias of %.40s is not between -100 and 100", key);
         }
         g->bias[n++] = (struct plan_bias){(uint32_t)id, (float)json_number_value(value)};
     }
@@ -110,8 +111,8 @@ static bool parse_ends(struct generation *g, const json_t *body, struct api_erro
 
         if (!json_is_integer(id) || json_integer_value(id) < 0 ||
             json_integer_value(id) >= g->text->vocab) {
-            return api_error_field(error, "stop_token_ids", "entry %zu is no token of the vocabulary",
-                                   i);
+            return api_error_field(error, "stop_token_ids",
+                                   "entry %zu is no token of the vocabulary", i);
         }
         g->ends[n++] = (int32_t)json_integer_value(id);
     }
@@ -136,7 +137,8 @@ bool sampling_parse_stops(struct generation *g, const json_t *body, const char *
         if (!json_is_string(text) || json_string_length(text) == 0 ||
             json_string_length(text) > MAX_STOP_BYTES ||
             strlen(json_string_value(text)) != json_string_length(text)) {
-            return api_error_field(error, field, "must be strings of 1 to %d bytes", MAX_STOP_BYTES);
+            return api_error_field(error, field, "must be strings of 1 to %d bytes",
+                                   MAX_STOP_BYTES);
         }
         g->stops[i] = json_string_value(text);
     }
@@ -160,7 +162,8 @@ bool sampling_parse_stream(struct generation *g, const json_t *body, struct api_
            field_bool(options, "continuous_usage_stats", &g->continuous_usage, error);
 }
 
-bool sampling_refuse(const json_t *body, const char *const *names, size_t n, struct api_error *error)
+bool sampling_refuse(const json_t *body, const char *const *names, size_t n,
+                     struct api_error *error)
 {
     for (size_t i = 0; i < n; i++) {
         const json_t *value = field_get(body, names[i]);
@@ -176,10 +179,11 @@ bool sampling_refuse(const json_t *body, const char *const *names, size_t n, str
 
 /* What would change the answer and is not built. */
 static const char *const refused[] = {
-    "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-    "grammar", "json_schema", "min_tokens", "allowed_token_ids", "bad_words", "logprob_token_ids",
-    "truncate_prompt_tokens", "use_beam_search", "length_penalty", "typical_p", "mirostat",
-    "dry_multiplier", "xtc_probability", "top_n_sigma", "thinking_token_budget",
+    "structured_outputs", "guided_json",     "guided_regex",      "guided_choice",
+    "guided_grammar",     "grammar",         "json_schema",       "min_tokens",
+    "allowed_token_ids",  "bad_words",       "logprob_token_ids", "truncate_prompt_tokens",
+    "use_beam_search",    "length_penalty",  "typical_p",         "mirostat",
+    "dry_multiplier",     "xtc_probability", "top_n_sigma",       "thinking_token_budget",
     "lora_request",
 };
 

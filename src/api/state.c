@@ -24,7 +24,8 @@ static bool take_served(struct answer *answer, struct served **ret_served)
 {
     *ret_served = state_served(answer);
     if (*ret_served == NULL) {
-        api_error_set(&answer->error, 404, "model_not_found", "no model of that name is served here");
+        api_error_set(&answer->error, 404, "model_not_found",
+                      "no model of that name is served here");
         answer_failed(answer);
         return false;
     }
@@ -101,9 +102,10 @@ static void health(struct answer *answer)
         state = "stalled";
         ready = false;
     }
-    body = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "status", ready ? "ok" : "unavailable", "state",
-                     state, "epoch", (json_int_t)s.epoch, "last_step_age_ms", (json_int_t)age,
-                     "running", (json_int_t)running, "waiting", (json_int_t)waiting);
+    body =
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I}", "status", ready ? "ok" : "unavailable", "state",
+                  state, "epoch", (json_int_t)s.epoch, "last_step_age_ms", (json_int_t)age,
+                  "running", (json_int_t)running, "waiting", (json_int_t)waiting);
     if (!ready && s.why[0] != '\0') {
         json_object_set_new(body, "why", json_string(s.why));
     }
@@ -148,10 +150,10 @@ json_t *state_world(struct served *served)
     }
     return json_pack(
         "{s:s, s:I, s:s, s:I, s:I, s:s, s:o, s:o, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I}", "model",
-        served->names[0], "epoch", (json_int_t)s.epoch, "state", host_phase_text(s.phase), "rebuilds",
-        (json_int_t)s.rebuilds, "tp", (json_int_t)s.n_ranks, "class", s.arithmetic, "last_fault",
-        fault_of(&s), "ranks", ranks, "kv", "total", (json_int_t)s.batch.kv_total, "used",
-        (json_int_t)s.batch.kv_used, "cached", (json_int_t)s.batch.kv_cached, "free",
+        served->names[0], "epoch", (json_int_t)s.epoch, "state", host_phase_text(s.phase),
+        "rebuilds", (json_int_t)s.rebuilds, "tp", (json_int_t)s.n_ranks, "class", s.arithmetic,
+        "last_fault", fault_of(&s), "ranks", ranks, "kv", "total", (json_int_t)s.batch.kv_total,
+        "used", (json_int_t)s.batch.kv_used, "cached", (json_int_t)s.batch.kv_cached, "free",
         (json_int_t)s.batch.kv_free, "page_tokens", (json_int_t)64, "running",
         (json_int_t)s.batch.running, "waiting", (json_int_t)s.batch.waiting);
 }
@@ -178,11 +180,10 @@ static json_t *model_entry(const struct answer *answer, struct served *served, c
 
     if (text != NULL) {
         json_object_set_new(entry, "max_model_len", json_integer((json_int_t)text->max_context));
-        json_object_set_new(entry, "meta",
-                            json_pack("{s:I, s:I, s:I}", "n_ctx_train",
-                                      (json_int_t)text->max_context, "n_vocab",
-                                      (json_int_t)text->vocab, "size",
-                                      (json_int_t)text->file_bytes));
+        json_object_set_new(
+            entry, "meta",
+            json_pack("{s:I, s:I, s:I}", "n_ctx_train", (json_int_t)text->max_context, "n_vocab",
+                      (json_int_t)text->vocab, "size", (json_int_t)text->file_bytes));
     }
     json_object_set_new(entry, "root", json_string(served->names[0]));
     served_text_unref(&text);
@@ -235,8 +236,8 @@ static void discovery(struct answer *answer)
 {
     const struct api_config *config = answer_config(answer);
     char name[256] = "";
-    json_t *features = json_pack("[s, s, s, s, s]", "chat", "completions", "streaming", "tools",
-                                 "logprobs");
+    json_t *features =
+        json_pack("[s, s, s, s, s]", "chat", "completions", "streaming", "tools", "logprobs");
     json_t *devices = json_array();
     struct served *served = registry_at(config->registry, 0);
     struct host_snapshot s = {.n_ranks = 0};
@@ -246,16 +247,17 @@ static void discovery(struct answer *answer)
         host_snapshot(served->host, &s);
     }
     for (uint32_t r = 0; r < s.n_ranks; r++) {
-        json_array_append_new(devices, json_pack("{s:I, s:s}", "rank", (json_int_t)r, "device", "cpu"));
+        json_array_append_new(devices,
+                              json_pack("{s:I, s:s}", "rank", (json_int_t)r, "device", "cpu"));
     }
     if (config->allow_faults) {
         json_array_append_new(features, json_string("faults"));
     }
     answer_value(answer, 200,
-                 json_pack("{s:s, s:s, s:I, s:I, s:o, s:o}", "host", name, "version", config->version,
-                           "pid", (json_int_t)getpid(), "cpus",
-                           (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "devices", devices, "features",
-                           features));
+                 json_pack("{s:s, s:s, s:I, s:I, s:o, s:o}", "host", name, "version",
+                           config->version, "pid", (json_int_t)getpid(), "cpus",
+                           (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "devices", devices,
+                           "features", features));
 }
 
 const struct endpoint endpoint_discovery = {.now = discovery};

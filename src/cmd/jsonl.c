@@ -5,11 +5,10 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/utf8.h"
 
 enum { READ_BYTES = 1 << 18 };
-
-static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /* Appends what can be read now, or waits for it. *ret_n is 0 at the end. */
 static enum status read_some(int fd, struct buf *data, size_t *ret_n, struct err *err)
@@ -136,26 +135,6 @@ void jsonl_print_error(const struct jsonl *in, const struct err *err)
     buf_release(&out);
 }
 
-/* Four characters to n bytes, 0 if they are none; only the last four may be padded. */
-static size_t decode_quad(const char *quad, bool last, char *out)
-{
-    size_t n = quad[3] != '=' ? 3 : quad[2] != '=' ? 2 : 1;
-    uint32_t bits = 0;
-
-    for (size_t i = 0; i < 4; i++) {
-        const char *at = quad[i] == '\0' ? NULL : strchr(alphabet, quad[i]);
-
-        if (i <= n ? at == NULL : quad[i] != '=') {
-            return 0;
-        }
-        bits = bits << 6 | (i <= n ? (uint32_t)(at - alphabet) : 0);
-    }
-    for (size_t i = 0; i < n; i++) {
-        out[i] = (char)(bits >> (16 - 8 * i));
-    }
-    return n == 3 || (last && (bits & (n == 2 ? 0xffu : 0xffffu)) == 0) ? n : 0;
-}
-
 enum status jsonl_read_bytes(const json_t *value, struct buf *bytes, struct err *err)
 {
     const json_t *b64 = json_object_get(value, "b64");
@@ -169,19 +148,7 @@ enum status jsonl_read_bytes(const json_t *value, struct buf *bytes, struct err 
     if (text == NULL || json_object_size(value) != 1) {
         return err_set(err, STATUS_INVALID, "must be a string or {\"b64\": \"...\"}");
     }
-    if (size % 4 != 0) {
-        return err_set(err, STATUS_INVALID, "b64: the length is no multiple of 4");
-    }
-    for (size_t i = 0; i < size; i += 4) {
-        char out[3];
-        size_t n = decode_quad(text + i, i + 4 == size, out);
-
-        if (n == 0) {
-            return err_set(err, STATUS_INVALID, "b64: no base64 at byte %zu", i);
-        }
-        buf_append(bytes, out, n);
-    }
-    return STATUS_OK;
+    return base64_decode(text, size, bytes, err) == STATUS_OK ? STATUS_OK : err_prefix(err, "b64");
 }
 
 void jsonl_write_bytes(struct buf *out, const char *bytes, size_t size)
@@ -191,17 +158,6 @@ void jsonl_write_bytes(struct buf *out, const char *bytes, size_t size)
         return;
     }
     buf_append_str(out, "{\"b64\":\"");
-    for (size_t i = 0; i < size; i += 3) {
-        uint32_t bits = 0;
-        char quad[4];
-
-        for (size_t j = 0; j < 3; j++) {
-            bits = bits << 8 | (i + j < size ? (unsigned char)bytes[i + j] : 0u);
-        }
-        for (size_t j = 0; j < 4; j++) {
-            quad[j] = i + j > size ? '=' : alphabet[bits >> (18 - 6 * j) & 63];
-        }
-        buf_append(out, quad, sizeof(quad));
-    }
+    base64_encode(bytes, size, out);
     buf_append_str(out, "\"}");
 }

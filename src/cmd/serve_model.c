@@ -10,10 +10,10 @@
 #include "model/shapes.h"
 
 enum {
-    MAX_TOP = 20,        /* as the APIs allow */
-    SCORE_ROWS = 32,     /* of a prompt, in a step */
-    CHUNK = 256,         /* rows of a step: how long a prompt may hold up those that decode */
-    KV_SHARE = 4,        /* of the memory that is available: one in so many for KV pages, */
+    MAX_TOP = 20,    /* as the APIs allow */
+    SCORE_ROWS = 32, /* of a prompt, in a step */
+    CHUNK = 256,     /* rows of a step: how long a prompt may hold up those that decode */
+    KV_SHARE = 4,    /* of the memory that is available: one in so many for KV pages, */
     STOP_MS = 3000,
 };
 #define KV_MOST ((uint64_t)64 << 30) /* unless --kv-memory says more */
@@ -120,6 +120,7 @@ static enum status open_world(void *arg, const struct supervisor_handlers *on,
         .max_context = m->service.max_context,
         .max_running = want.n_slots,
         .vocab = m->service.config.vocab,
+        .page_tokens = OPS_PAGE_TOKENS,
         .kv_token_bytes = (uint64_t)m->service.config.n_layers * m->service.config.n_kv_heads *
                           m->service.config.head_dim * 2 * sizeof(float),
     };
@@ -177,8 +178,9 @@ static enum status add(struct serve_model *m, struct err *err)
     char *own = name_of(path);
     const char *own_names[] = {own};
     bool named = o->served_model_name.n > 0;
-    enum status status = registry_add(m->config.registry, named ? o->served_model_name.items : own_names,
-                                      named ? o->served_model_name.n : 1, path, &m->served, err);
+    enum status status =
+        registry_add(m->config.registry, named ? o->served_model_name.items : own_names,
+                     named ? o->served_model_name.n : 1, path, &m->served, err);
 
     free(own);
     return status;

@@ -167,8 +167,8 @@ bool choice_push(struct choice *choice, const struct batch_token *token)
     choice->n_tokens++;
     stop = release_text(choice, false);
     choice->n_reasoning += choice->reasoning;
-    return stop ||
-           (choice->parser != NULL && output_parser_is_full(choice->parser)); /* no call may follow */
+    return stop || (choice->parser != NULL &&
+                    output_parser_is_full(choice->parser)); /* no call may follow */
 }
 
 /* The stop string that has matched, NULL. */

@@ -5,8 +5,8 @@
  *   token ─▶ detokenizer ─▶ stop strings ─▶ reasoning and tool calls ─▶ emit
  *
  * Each stage holds back what it cannot decide yet: bytes of a character, the beginning of a stop
- * string, of a tag. What was told of a token (its log-probability) goes out with or after its text and
- * is dropped if its text was part of a stop string. One thread.
+ * string, of a tag. What was told of a token (its log-probability) goes out with or after its text
+ * and is dropped if its text was part of a stop string. One thread.
  */
 #pragma once
 
@@ -22,7 +22,7 @@ struct choice_entry {
 struct choice {
     const struct request_spec *spec; /* borrowed */
     struct detok detok;
-    struct stop_matcher *stop; /* NULL: none */
+    struct stop_matcher *stop;    /* NULL: none */
     struct output_parser *parser; /* NULL: all is content */
     struct buf piece;
     struct choice_entry *entries; /* [n_entries] not told yet */

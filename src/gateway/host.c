@@ -13,9 +13,9 @@
 const char *host_phase_text(enum host_phase phase)
 {
     static const char *const texts[] = {
-        [HOST_DOWN] = "down",       [HOST_LOADING] = "loading",
-        [HOST_READY] = "ready",     [HOST_REBUILDING] = "rebuilding",
-        [HOST_FAILED] = "failed",   [HOST_DRAINING] = "draining",
+        [HOST_DOWN] = "down",         [HOST_LOADING] = "loading",
+        [HOST_READY] = "ready",       [HOST_REBUILDING] = "rebuilding",
+        [HOST_FAILED] = "failed",     [HOST_DRAINING] = "draining",
         [HOST_STOPPING] = "stopping",
     };
 
@@ -87,6 +87,11 @@ enum host_phase host_phase(struct host *host)
     phase = host->snapshot.phase;
     pthread_mutex_unlock(&host->lock);
     return phase;
+}
+
+struct metrics *host_metrics(const struct host *host)
+{
+    return host->config.metrics;
 }
 
 /* --- Load, unload --- */
@@ -215,7 +220,6 @@ static void refuse_unloaded(struct host *h, struct seq *seq)
     mailbox_put(h->config.front, &news->mail);
 }
 
-
 void host_submit(struct host *host, struct seq *seq)
 {
     seq->id = ++host->last_id;
@@ -234,7 +238,6 @@ struct cancel_mail {
     struct host *host;
     uint64_t id;
 };
-
 
 static void deliver_cancel(struct mail *mail)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A model that is served: its world of ranks and the thread that drives it. The front (the loop that
- * talks with clients) loads and unloads it, submits sequences and gets their events; the two threads
- * share nothing but mail, and a snapshot of what the world is like.
+ * A model that is served: its world of ranks and the thread that drives it. The front (the loop
+ * that talks with clients) loads and unloads it, submits sequences and gets their events; the two
+ * threads share nothing but mail, and a snapshot of what the world is like.
  *
  *   front                                     the host's thread
  *   host_load ─────────────────────────────▶  opens the model, starts the ranks
@@ -33,6 +33,7 @@ struct host_world {
     uint32_t max_context;
     uint32_t max_running;
     uint32_t vocab;
+    uint32_t page_tokens;
     uint64_t kv_token_bytes; /* of one position, all ranks together; 0: not known */
 };
 
@@ -44,8 +45,8 @@ struct host_backend {
                         struct host_world *ret_world, struct err *err);
     /* Destroys both; the ranks are down. */
     void (*close)(void *arg, struct host_world *world);
-    /* Descriptors that the thread is to wait for as well (at most HOST_MAX_FDS), and what to do when
-     * one is ready; NULL: none. */
+    /* Descriptors that the thread is to wait for as well (at most HOST_MAX_FDS), and what to do
+     * when one is ready; NULL: none. */
     uint32_t (*poll)(void *arg, struct pollfd *fds);
     void (*ready)(void *arg, struct supervisor *supervisor);
 };
@@ -99,7 +100,7 @@ struct host_snapshot {
     uint32_t max_context;
     uint32_t max_running;
     uint64_t kv_token_bytes;
-    uint64_t weight_bytes; /* of all ranks, with what they share */
+    uint64_t weight_bytes;         /* of all ranks, with what they share */
     struct supervisor_fault fault; /* the last one */
     char arithmetic[96];           /* the class of its arithmetic, once loaded */
     char why[ERR_TEXT_BYTES];
@@ -113,6 +114,8 @@ void host_destroy(struct host **host);
 void host_snapshot(struct host *host, struct host_snapshot *ret_snapshot);
 /* The phase alone. */
 enum host_phase host_phase(struct host *host);
+
+struct metrics *host_metrics(const struct host *host);
 
 /* --- The front's thread --- */
 
@@ -167,8 +170,9 @@ struct seq_event {
     uint32_t position;
     struct batch_token token;
     enum batch_end end;
-    int32_t end_token; /* of BATCH_STOP: the token that ended it */
-    enum status status; /* of BATCH_FAILED; STATUS_LIMIT: the queue is full; STATUS_LINK: the world failed */
+    int32_t end_token;  /* of BATCH_STOP: the token that ended it */
+    enum status status; /* of BATCH_FAILED; STATUS_LIMIT: the queue is full; STATUS_LINK: the world
+                           failed */
     const char *why;
 };
 

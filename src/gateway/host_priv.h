@@ -19,19 +19,19 @@ struct host {
     struct host_snapshot snapshot;
 
     /* Written by the front, read by the thread. */
-    _Atomic bool refuse;             /* no further sequences */
-    _Atomic bool stop;               /* once nothing runs, or stop_at_ns has come */
+    _Atomic bool refuse; /* no further sequences */
+    _Atomic bool stop;   /* once nothing runs, or stop_at_ns has come */
     _Atomic uint64_t stop_at_ns;
 
     /* The thread's. */
     struct host_world world;
     bool was_ready;
-    bool failed; /* from the state failed until ready again */
-    struct seq *seqs; /* that were submitted and have not ended */
+    bool failed;            /* from the state failed until ready again */
+    struct seq *seqs;       /* that were submitted and have not ended */
     struct host_news *news; /* of this turn */
     struct turn turn;
     uint64_t last_step_ns;
-    uint64_t last_steps;    /* committed, as batch counts them */
+    uint64_t last_steps; /* committed, as batch counts them */
     bool holds_turn;
     uint64_t turn_steps; /* that were committed when it got the turn */
     uint64_t published_ns;
@@ -39,6 +39,8 @@ struct host {
     uint64_t metered_ns;
     uint64_t asked_ns; /* an idle world, the last time */
     uint64_t metered_rebuilds;
+    uint64_t metered_steps;
+    uint64_t metered_rows;
     uint64_t load_start_ns;
 };
 

@@ -10,12 +10,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "gateway/host_priv.h"
+#include "gateway/host_meter.h"
 #include "rpc/message.h"
 
 enum {
-    PUBLISH_MS = 20,  /* how old a snapshot may be while there is work, */
-    IDLE_MS = 250,    /* and otherwise */
+    PUBLISH_MS = 20, /* how old a snapshot may be while there is work, */
+    IDLE_MS = 250,   /* and otherwise */
     ASK_IDLE_MS = 1000,
     METER_MS = 250,   /* how often metrics of the world are read */
     CLOSE_MS = 10000, /* for ranks to end, politely or not */
@@ -46,7 +46,8 @@ static struct seq_event *add_event(struct host *h, struct seq *seq, enum seq_eve
         news->cap = MAX((size_t)16, 2 * news->cap);
         news->events = xrealloc(news->events, news->cap, sizeof(*news->events));
     }
-    news->events[news->n] = (struct news_event){.seq = seq, .event = {.kind = kind, .end_token = -1}};
+    news->events[news->n] =
+        (struct news_event){.seq = seq, .event = {.kind = kind, .end_token = -1}};
     return &news->events[news->n++].event;
 }
 
@@ -81,16 +82,12 @@ static void send_news(struct host *h)
 
 /* --- Sequences --- */
 
-static double seconds(uint64_t from_ns, uint64_t to_ns)
-{
-    return to_ns > from_ns ? (double)(to_ns - from_ns) * 1e-9 : 0;
-}
-
 /* Takes the sequence out of the list and tells the front. */
 static void end_seq(struct host *h, struct seq *seq, const struct seq_event *end)
 {
     struct seq_event *event = add_event(h, seq, SEQ_END);
 
+    meter_end(seq, end);
     event->end = end->end;
     event->end_token = end->end_token;
     event->status = end->status;
@@ -110,12 +107,9 @@ static void end_seq(struct host *h, struct seq *seq, const struct seq_event *end
 static void on_started(void *arg, uint32_t n_cached)
 {
     struct seq *seq = arg;
-    struct metrics *m = seq->host->config.metrics;
 
-    seq->started_ns = clock_ns();
+    meter_started(seq, n_cached);
     add_event(seq->host, seq, SEQ_STARTED)->n_cached = n_cached;
-    metrics_observe(m, METRIC_REQUEST_QUEUE_TIME_SECONDS,
-                    seconds(seq->submitted_ns, seq->started_ns));
 }
 
 static bool is_end(const struct seq *seq, int32_t token)
@@ -132,18 +126,8 @@ static bool on_token(void *arg, const struct batch_token *token)
 {
     struct seq *seq = arg;
     struct host *h = seq->host;
-    uint64_t now = clock_ns();
 
-    seq->n_generated++;
-    if (seq->first_ns == 0) {
-        seq->first_ns = now;
-        metrics_observe(h->config.metrics, METRIC_TIME_TO_FIRST_TOKEN_SECONDS,
-                        seconds(seq->submitted_ns, now));
-    } else {
-        metrics_observe(h->config.metrics, METRIC_INTER_TOKEN_LATENCY_SECONDS,
-                        seconds(seq->last_ns, now));
-    }
-    seq->last_ns = now;
+    meter_token(seq);
     if (is_end(seq, token->token)) {
         seq->ended_by = token->token;
         return false;
@@ -298,31 +282,6 @@ static void read_world(struct host *h, struct host_snapshot *s)
     read_loaded(h, s);
 }
 
-/* The world's part of the metrics: what the events of sequences do not tell. */
-static void meter(struct host *h, const struct host_snapshot *s)
-{
-    struct metrics *m = h->config.metrics;
-    const struct batch_stats *b = &s->batch;
-
-    metrics_set(m, METRIC_NUM_REQUESTS_RUNNING, b->running);
-    metrics_set(m, METRIC_NUM_REQUESTS_WAITING, b->waiting);
-    metrics_set(m, METRIC_KV_CACHE_USAGE_PERC,
-                b->kv_total > 0 ? (double)b->kv_used / b->kv_total : 0);
-    metrics_set(m, METRIC_EPOCH, (double)s->epoch);
-    metrics_set_counter(m, METRIC_REBUILDS_TOTAL, s->rebuilds);
-    metrics_set_counter(m, METRIC_PREFIX_CACHE_QUERIES_TOTAL, b->prefix_queries);
-    metrics_set_counter(m, METRIC_PREFIX_CACHE_HITS_TOTAL, b->prefix_hits);
-    metrics_set_counter(m, METRIC_NUM_PREEMPTIONS_TOTAL, b->preemptions);
-    metrics_set_counter(m, METRIC_PROMPT_TOKENS_TOTAL, b->prompt_tokens);
-    metrics_set_counter(m, METRIC_GENERATION_TOKENS_TOTAL, b->generated_tokens);
-    if (s->rebuilds > h->metered_rebuilds && s->phase == HOST_READY) {
-        h->metered_rebuilds = s->rebuilds;
-        metrics_observe(m, METRIC_RECOVERY_SECONDS,
-                        seconds(supervisor_fault_ns(h->world.supervisor),
-                                supervisor_ready_ns(h->world.supervisor)));
-    }
-}
-
 static void publish(struct host *h, uint64_t now)
 {
     struct host_snapshot s = {0};
@@ -336,7 +295,7 @@ static void publish(struct host *h, uint64_t now)
     read_world(h, &s);
     if (metered) {
         h->metered_ns = now;
-        meter(h, &s);
+        meter_world(h, &s);
     }
     pthread_mutex_lock(&h->lock);
     h->snapshot = s;
@@ -361,8 +320,8 @@ static uint64_t steps_of(const struct host *h)
     return stats.steps;
 }
 
-/* True if something new may be issued now: no other world wants to compute, or it is this one's turn
- * and it has not had its step yet. */
+/* True if something new may be issued now: no other world wants to compute, or it is this one's
+ * turn and it has not had its step yet. */
 static bool take_turn(struct host *h)
 {
     struct turns *turns = h->config.turns;
@@ -394,8 +353,8 @@ static bool take_turn(struct host *h)
     return false;
 }
 
-/* An idle world is asked now and then, so that a rank that is frozen is noticed before somebody waits
- * for it. */
+/* An idle world is asked now and then, so that a rank that is frozen is noticed before somebody
+ * waits for it. */
 static void ask_idle(struct host *h, bool busy, uint64_t now)
 {
     if (busy) {
@@ -434,8 +393,8 @@ static void turn(struct host *h)
     mailbox_deliver(&h->box);
     send_news(h);
     now = clock_ns();
-    if (now >= in_ms(h->published_ns, PUBLISH_MS) || supervisor_state(h->world.supervisor) !=
-                                                         h->published_state) {
+    if (now >= in_ms(h->published_ns, PUBLISH_MS) ||
+        supervisor_state(h->world.supervisor) != h->published_state) {
         h->published_state = supervisor_state(h->world.supervisor);
         publish(h, now);
     }
@@ -502,8 +461,7 @@ static void close_world(struct host *h)
 
 static bool is_over(struct host *h)
 {
-    return atomic_load(&h->stop) &&
-           (h->seqs == NULL || clock_ns() >= atomic_load(&h->stop_at_ns));
+    return atomic_load(&h->stop) && (h->seqs == NULL || clock_ns() >= atomic_load(&h->stop_at_ns));
 }
 
 void *host_run(void *host)

@@ -10,9 +10,8 @@ enum status mailbox_init(struct mailbox *box, struct err *err)
 {
     *box = (struct mailbox){.lock = PTHREAD_MUTEX_INITIALIZER};
     box->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return box->fd >= 0
-               ? STATUS_OK
-               : err_set(err, STATUS_IO, "no event descriptor: %s", strerror(errno));
+    return box->fd >= 0 ? STATUS_OK
+                        : err_set(err, STATUS_IO, "no event descriptor: %s", strerror(errno));
 }
 
 void mailbox_release(struct mailbox *box)
@@ -67,8 +66,8 @@ void mailbox_put(struct mailbox *box, struct mail *mail)
     }
 }
 
-/* The wake-up that belongs to what is in the box is taken before the list is: what is put in between
- * finds the box not quiet, is in the list, and wakes nobody. */
+/* The wake-up that belongs to what is in the box is taken before the list is: what is put in
+ * between finds the box not quiet, is in the list, and wakes nobody. */
 bool mailbox_deliver(struct mailbox *box)
 {
     struct mail *mail;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages between loops: any thread puts a mail into a box, one thread takes them out, in order. The
- * box has a descriptor that is readable while there may be something in it, so that a loop can wait
- * for it with everything else. A mail is part of its sender's struct; who delivers it owns it.
+ * Messages between loops: any thread puts a mail into a box, one thread takes them out, in order.
+ * The box has a descriptor that is readable while there may be something in it, so that a loop can
+ * wait for it with everything else. A mail is part of its sender's struct; who delivers it owns it.
  */
 #pragma once
 

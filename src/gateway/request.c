@@ -104,10 +104,9 @@ static void tell(struct part *part, struct request_event *event)
 static void on_text(void *arg, const struct output_event *output, const struct token_entry *entries,
                     uint32_t n_entries)
 {
-    tell(arg, &(struct request_event){.kind = REQUEST_TEXT,
-                                      .output = *output,
-                                      .entries = entries,
-                                      .n_entries = n_entries});
+    tell(arg,
+         &(struct request_event){
+             .kind = REQUEST_TEXT, .output = *output, .entries = entries, .n_entries = n_entries});
 }
 
 struct request_usage request_usage(const struct request *request)
@@ -176,14 +175,12 @@ static void add_prompt_entry(struct part *part, const struct batch_token *token)
     struct token_entry *e;
 
     if ((part->n_prompt_entries & (part->n_prompt_entries - 1)) == 0) { /* grows by doubling */
-        part->prompt_entries =
-            xrealloc(part->prompt_entries, MAX(1u, 2 * part->n_prompt_entries),
-                     sizeof(*part->prompt_entries));
+        part->prompt_entries = xrealloc(part->prompt_entries, MAX(1u, 2 * part->n_prompt_entries),
+                                        sizeof(*part->prompt_entries));
     }
     e = &part->prompt_entries[part->n_prompt_entries++];
-    *e = (struct token_entry){.token = token->token,
-                              .logprob = token->logprob,
-                              .n_tops = token->n_tops};
+    *e = (struct token_entry){
+        .token = token->token, .logprob = token->logprob, .n_tops = token->n_tops};
     e->tops = token->n_tops > 0 ? copy(token->tops, token->n_tops, sizeof(*token->tops)) : NULL;
 }
 
@@ -288,6 +285,7 @@ struct request *request_start(struct host *host, const struct request_spec *spec
     copy_spec(r, spec);
     r->n_parts = spec->n_prompts * spec->n;
     r->parts = xcalloc(r->n_parts, sizeof(*r->parts));
+    metrics_observe(host_metrics(host), METRIC_REQUEST_PARAMS_N, spec->n);
     r->busy++; /* what is forced may call a tool before anything is generated */
     for (uint32_t i = 0; i < r->n_parts; i++) {
         struct part *part = &r->parts[i];

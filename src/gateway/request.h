@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A request: one or several prompts, n answers (choices) to each, from tokens in to text out, without
- * HTTP. Each choice is a sequence of the host; its tokens become text (choice.h), and the text comes
- * to a sink as events. The front's thread.
+ * A request: one or several prompts, n answers (choices) to each, from tokens in to text out,
+ * without HTTP. Each choice is a sequence of the host; its tokens become text (choice.h), and the
+ * text comes to a sink as events. The front's thread.
  *
  * Choice number c of prompt p is choice p * n + c. All choices of a request share its seed; what
  * tells them apart are the prompt's and the choice's number in the key of the generator, so that
@@ -55,8 +55,9 @@ struct request_usage {
 
 /* How it ended: status and why of a failure. */
 struct request_end {
-    enum status status; /* STATUS_OK; STATUS_LIMIT: the queue is full; STATUS_INVALID: it can never
-                           fit; STATUS_LINK: the world failed; STATUS_NUMERIC, others: a fault of it */
+    enum status
+        status; /* STATUS_OK; STATUS_LIMIT: the queue is full; STATUS_INVALID: it can never
+                   fit; STATUS_LINK: the world failed; STATUS_NUMERIC, others: a fault of it */
     const char *why;
     struct request_usage usage;
 };
@@ -64,7 +65,8 @@ struct request_end {
 struct request_sink {
     void *arg;
     void (*event)(void *arg, const struct request_event *event);
-    void (*end)(void *arg, const struct request_end *end); /* once, last; the request is gone then */
+    void (*end)(void *arg,
+                const struct request_end *end); /* once, last; the request is gone then */
 };
 
 /* Everything is copied. */
@@ -72,14 +74,14 @@ struct request_spec {
     const struct tokenizer *tokenizer; /* outlives the request */
     struct token_ids *prompts;         /* [n_prompts] */
     uint32_t n_prompts;
-    uint32_t n;                      /* choices a prompt */
-    struct plan_params params;       /* seed and sampling; slot, key numbers and counts are set here */
-    const struct plan_bias *bias;    /* [params.n_bias] */
-    uint32_t max_tokens;             /* 0: as far as the context goes */
-    const char *const *stops;        /* [n_stops] */
+    uint32_t n;                   /* choices a prompt */
+    struct plan_params params;    /* seed and sampling; slot, key numbers and counts are set here */
+    const struct plan_bias *bias; /* [params.n_bias] */
+    uint32_t max_tokens;          /* 0: as far as the context goes */
+    const char *const *stops;     /* [n_stops] */
     uint32_t n_stops;
     bool include_stop;
-    bool keep_special; /* special tokens give text */
+    bool keep_special;   /* special tokens give text */
     const int32_t *ends; /* [n_ends] */
     uint32_t n_ends;
     uint32_t min_tokens;
@@ -102,8 +104,8 @@ struct request *request_start(struct host *host, const struct request_spec *spec
 /* Nobody wants it any more: no further event, no end. */
 void request_cancel(struct request **request);
 
-/* Log-probabilities of prompt p's tokens, from its second on: [n], for whoever asked for them; valid
- * inside the sink's calls, complete once its first text comes. */
+/* Log-probabilities of prompt p's tokens, from its second on: [n], for whoever asked for them;
+ * valid inside the sink's calls, complete once its first text comes. */
 const struct token_entry *request_prompt_entries(const struct request *request, uint32_t prompt,
                                                  uint32_t *ret_n);
 

@@ -79,7 +79,8 @@ enum status registry_add(struct registry *registry, const char *const *names, ui
     }
     for (uint32_t i = 0; i < n_names && status == STATUS_OK; i++) {
         if (names[i][0] == '\0' || find(registry, names[i]) != NULL) {
-            status = err_set(err, STATUS_INVALID, "two models cannot both be named \"%s\"", names[i]);
+            status =
+                err_set(err, STATUS_INVALID, "two models cannot both be named \"%s\"", names[i]);
         }
     }
     if (status == STATUS_OK) {

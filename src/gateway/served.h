@@ -24,7 +24,7 @@ struct served_text {
     int32_t ends[SERVED_MAX_ENDS]; /* tokens that end an answer */
     uint32_t n_ends;
     uint32_t max_context;
-    uint32_t vocab; /* of the model; the tokenizer's may be smaller */
+    uint32_t vocab;        /* of the model; the tokenizer's may be smaller */
     uint64_t n_parameters; /* 0: not known */
     uint64_t file_bytes;
     char architecture[64];
@@ -39,8 +39,8 @@ struct served {
     const char *path;
     struct host *host;
     struct metrics *metrics;
-    int64_t created; /* seconds since 1970 */
-    bool starts;     /* the server loads it by itself */
+    int64_t created;          /* seconds since 1970 */
+    bool starts;              /* the server loads it by itself */
     char why[ERR_TEXT_BYTES]; /* of the last load that failed; the front's */
     uint64_t load_ms;         /* of the last one that succeeded; the front's */
 

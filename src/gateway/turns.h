@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Worlds that share cores take turns by step: ranks of two worlds that compute at once would wait for
- * each other's time slices in every collective. Whoever has work asks for the turn, computes while
- * it holds it, and hands it on, between two steps, as soon as another asks. A world alone keeps it.
- * First come, first served. Any thread.
+ * Worlds that share cores take turns by step: ranks of two worlds that compute at once would wait
+ * for each other's time slices in every collective. Whoever has work asks for the turn, computes
+ * while it holds it, and hands it on, between two steps, as soon as another asks. A world alone
+ * keeps it. First come, first served. Any thread.
  */
 #pragma once
 

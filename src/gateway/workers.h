@@ -12,8 +12,8 @@ struct workers;
 
 /* Owned by its giver; workers hold it from workers_give until it is delivered. */
 struct job {
-    struct mail mail;              /* deliver: what is to happen afterwards, on the loop */
-    void (*run)(struct job *job);  /* on a worker */
+    struct mail mail;             /* deliver: what is to happen afterwards, on the loop */
+    void (*run)(struct job *job); /* on a worker */
     struct mailbox *done;
     struct job *next;
 };

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/host_meter.h"
+
+#include "base/clock.h"
+
+static double seconds(uint64_t from_ns, uint64_t to_ns)
+{
+    return to_ns > from_ns ? (double)(to_ns - from_ns) * 1e-9 : 0;
+}
+
+void meter_started(struct seq *seq, uint32_t n_cached)
+{
+    struct metrics *m = seq->host->config.metrics;
+
+    seq->started_ns = clock_ns();
+    metrics_observe(m, METRIC_REQUEST_QUEUE_TIME_SECONDS,
+                    seconds(seq->submitted_ns, seq->started_ns));
+    metrics_observe(m, METRIC_REQUEST_PROMPT_TOKENS, seq->request.n_prompt);
+    metrics_observe(m, METRIC_REQUEST_PREFILL_KV_COMPUTED_TOKENS, seq->request.n_prompt - n_cached);
+}
+
+void meter_token(struct seq *seq)
+{
+    struct metrics *m = seq->host->config.metrics;
+    uint64_t now = clock_ns();
+
+    seq->n_generated++;
+    if (seq->first_ns == 0) {
+        seq->first_ns = now;
+        metrics_observe(m, METRIC_TIME_TO_FIRST_TOKEN_SECONDS, seconds(seq->submitted_ns, now));
+        metrics_observe(m, METRIC_REQUEST_PREFILL_TIME_SECONDS, seconds(seq->started_ns, now));
+    } else {
+        metrics_observe(m, METRIC_INTER_TOKEN_LATENCY_SECONDS, seconds(seq->last_ns, now));
+    }
+    seq->last_ns = now;
+}
+
+static void meter_refusal(struct metrics *m, enum status status)
+{
+    static const struct {
+        enum status status;
+        enum metrics_rejected reason;
+    } reasons[] = {
+        {STATUS_LIMIT, METRICS_REJECTED_QUEUE_FULL},
+        {STATUS_INVALID, METRICS_REJECTED_TOO_LONG},
+        {STATUS_LINK, METRICS_REJECTED_FAILED},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
+        if (reasons[i].status == status) {
+            metrics_add_label(m, METRIC_ADMISSION_REJECTIONS_TOTAL, reasons[i].reason, 1);
+        }
+    }
+}
+
+void meter_end(const struct seq *seq, const struct seq_event *end)
+{
+    static const enum metrics_finished reasons[] = {
+        [BATCH_STOP] = METRICS_FINISHED_STOP,
+        [BATCH_LENGTH] = METRICS_FINISHED_LENGTH,
+        [BATCH_CANCELLED] = METRICS_FINISHED_ABORT,
+        [BATCH_FAILED] = METRICS_FINISHED_ERROR,
+    };
+    struct metrics *m = seq->host->config.metrics;
+    uint64_t now = clock_ns();
+
+    if (seq->started_ns == 0 && end->end == BATCH_FAILED) {
+        meter_refusal(m, end->status);
+        return;
+    }
+    metrics_add_label(m, METRIC_REQUEST_SUCCESS_TOTAL, reasons[end->end], 1);
+    if (end->status == STATUS_NUMERIC) {
+        metrics_add(m, METRIC_CORRUPTED_REQUESTS_TOTAL, 1);
+    }
+    metrics_observe(m, METRIC_E2E_REQUEST_LATENCY_SECONDS, seconds(seq->submitted_ns, now));
+    metrics_observe(m, METRIC_REQUEST_GENERATION_TOKENS, seq->n_generated);
+    metrics_observe(m, METRIC_REQUEST_MAX_NUM_GENERATION_TOKENS, seq->n_generated);
+    if (seq->request.max_generated != UINT32_MAX) {
+        metrics_observe(m, METRIC_REQUEST_PARAMS_MAX_TOKENS, seq->request.max_generated);
+    }
+    if (seq->started_ns != 0) {
+        metrics_observe(m, METRIC_REQUEST_INFERENCE_TIME_SECONDS, seconds(seq->started_ns, now));
+    }
+    if (seq->first_ns != 0) {
+        metrics_observe(m, METRIC_REQUEST_DECODE_TIME_SECONDS, seconds(seq->first_ns, now));
+    }
+    if (seq->n_generated > 1) {
+        metrics_observe(m, METRIC_REQUEST_TIME_PER_OUTPUT_TOKEN_SECONDS,
+                        seconds(seq->first_ns, seq->last_ns) / (seq->n_generated - 1));
+    }
+}
+
+/* A rebuild that is over, once. */
+static void meter_rebuild(struct host *h, const struct host_snapshot *s)
+{
+    if (s->rebuilds == h->metered_rebuilds || s->phase != HOST_READY) {
+        return;
+    }
+    h->metered_rebuilds = s->rebuilds;
+    metrics_observe(h->config.metrics, METRIC_RECOVERY_SECONDS,
+                    seconds(supervisor_fault_ns(h->world.supervisor),
+                            supervisor_ready_ns(h->world.supervisor)));
+}
+
+/* Rows of the steps since the last look, as if they had been alike. */
+static void meter_steps(struct host *h, const struct batch_stats *b)
+{
+    uint64_t steps = b->steps - MIN(h->metered_steps, b->steps);
+    uint64_t rows = b->step_rows - MIN(h->metered_rows, b->step_rows);
+
+    for (uint64_t i = 0; i < MIN(steps, UINT64_C(4096)); i++) {
+        metrics_observe(h->config.metrics, METRIC_ITERATION_TOKENS_TOTAL,
+                        (double)rows / (double)steps);
+    }
+    h->metered_steps = b->steps;
+    h->metered_rows = b->step_rows;
+}
+
+void meter_world(struct host *host, const struct host_snapshot *snapshot)
+{
+    struct metrics *m = host->config.metrics;
+    const struct batch_stats *b = &snapshot->batch;
+
+    metrics_set(m, METRIC_NUM_REQUESTS_RUNNING, b->running);
+    metrics_set(m, METRIC_NUM_REQUESTS_WAITING, b->waiting);
+    metrics_set(m, METRIC_KV_CACHE_USAGE_PERC,
+                b->kv_total > 0 ? (double)b->kv_used / b->kv_total : 0);
+    metrics_set(m, METRIC_EPOCH, (double)snapshot->epoch);
+    metrics_set_counter(m, METRIC_REBUILDS_TOTAL, snapshot->rebuilds);
+    metrics_set_counter(m, METRIC_PREFIX_CACHE_QUERIES_TOTAL, b->prefix_queries);
+    metrics_set_counter(m, METRIC_PREFIX_CACHE_HITS_TOTAL, b->prefix_hits);
+    metrics_set_counter(m, METRIC_NUM_PREEMPTIONS_TOTAL, b->preemptions);
+    metrics_set_counter(m, METRIC_PROMPT_TOKENS_TOTAL, b->prompt_tokens);
+    metrics_set_counter(m, METRIC_PROMPT_TOKENS_CACHED_TOTAL, b->prefix_hits);
+    metrics_set_counter(m, METRIC_GENERATION_TOKENS_TOTAL, b->generated_tokens);
+    meter_rebuild(host, snapshot);
+    meter_steps(host, b);
+    metrics_set_info(m,
+                     &(struct metrics_info){
+                         .arithmetic = snapshot->arithmetic,
+                         .kv_dtype = strstr(snapshot->arithmetic, "bf16") != NULL ? "bf16" : "f32",
+                         .kv_page_tokens = host->world.page_tokens,
+                         .kv_pages = b->kv_total,
+                     });
+}
