@@ -349,6 +349,104 @@ static void test_reproducible(void **state)
     }
 }
 
+/* The greedy token of logits 0, 1, 2 ... with these biases. */
+static uint32_t greedy(const struct sample_params *params, uint32_t n_generated)
+{
+    static const int32_t generated[8];
+    const struct sample_request request = {
+        .params = params, .generated = generated, .n_generated = n_generated};
+    struct sampler sampler;
+    float logits[3000];
+    uint32_t token = UINT32_MAX;
+
+    for (size_t i = 0; i < ARRAY_LEN(logits); i++) {
+        logits[i] = (float)i;
+    }
+    assert_int_equal(sample_params_check(params, ARRAY_LEN(logits), NULL), STATUS_OK);
+    assert_int_equal(sampler_init(&sampler, ARRAY_LEN(logits)), STATUS_OK);
+    for (int i = 0; i < 2; i++) { /* the first leaves nothing behind for the second */
+        float copy[3000];
+
+        memcpy(copy, logits, sizeof(copy));
+        assert_int_equal(sampler_token(&sampler, &request, copy, &token, NULL), STATUS_OK);
+    }
+    sampler_release(&sampler);
+    return token;
+}
+
+static void test_min_tokens(void **state)
+{
+    static const struct sample_bias bias[] = {{2999, -INFINITY}, {2998, -INFINITY}, {5, 1e6f}};
+    struct sample_params params = defaults();
+
+    (void)state;
+    params.temperature = 0.0f;
+    params.bias = bias;
+    params.n_bias = 2;
+    params.n_min = 3;
+    params.n_min_bias = 1;
+    assert_int_equal(greedy(&params, 0), 2997);
+    assert_int_equal(greedy(&params, 2), 2997);
+    assert_int_equal(greedy(&params, 3), 2999);
+    params.n_min_bias = 0; /* both hold for ever */
+    assert_int_equal(greedy(&params, 3), 2997);
+    params.n_min_bias = 2;
+    params.n_bias = 3;
+    assert_int_equal(greedy(&params, 2), 5);
+    assert_int_equal(greedy(&params, 8), 5);
+}
+
+static void test_allow_list(void **state)
+{
+    static const struct sample_bias bias[] = {
+        {2000, -INFINITY}, {7, 0.0f}, {2000, 0.0f}, {1023, 0.0f}, {7, 0.0f}};
+    static const struct sample_bias heavier[] = {{7, 2000.0f}, {2000, 0.0f}};
+    struct sample_params params = defaults();
+    struct err err = {0};
+
+    (void)state;
+    params.allow = true;
+    params.temperature = 0.0f;
+    params.bias = bias;
+    params.n_bias = ARRAY_LEN(bias);
+    params.n_min = 2;
+    params.n_min_bias = 1;
+    assert_int_equal(greedy(&params, 0), 1023);
+    assert_int_equal(greedy(&params, 2), 2000);
+    params.n_min_bias = 0; /* now token 2000 is both allowed and impossible */
+    assert_int_equal(greedy(&params, 2), 1023);
+    params.bias = heavier;
+    params.n_bias = 2;
+    assert_int_equal(greedy(&params, 0), 7);
+    params.n_min_bias = 2;
+    assert_int_equal(sample_params_check(&params, 3000, &err), STATUS_INVALID);
+    assert_non_null(strstr(err.text, "allowed"));
+    params.n_min_bias = 3;
+    assert_int_equal(sample_params_check(&params, 3000, &err), STATUS_INVALID);
+}
+
+/* What is not a number fails a request even where it is not allowed. */
+static void test_allow_not_a_number(void **state)
+{
+    static const struct sample_bias bias[] = {{1, 0.0f}};
+    struct sample_params params = defaults();
+    const struct sample_request request = {.params = &params};
+    float logits[] = {NAN, 1.0f, 2.0f};
+    struct sampler sampler;
+    uint32_t token;
+
+    (void)state;
+    params.allow = true;
+    params.bias = bias;
+    params.n_bias = 1;
+    assert_int_equal(sampler_init(&sampler, 3), STATUS_OK);
+    assert_int_equal(sampler_token(&sampler, &request, logits, &token, NULL), STATUS_NUMERIC);
+    logits[0] = 0.0f;
+    assert_int_equal(sampler_token(&sampler, &request, logits, &token, NULL), STATUS_OK);
+    assert_int_equal(token, 1);
+    sampler_release(&sampler);
+}
+
 static void test_logprobs(void **state)
 {
     static float logits[2050];
@@ -397,7 +495,8 @@ int main(void)
         cmocka_unit_test(test_min_p),           cmocka_unit_test(test_temperature_extremes),
         cmocka_unit_test(test_infinities),      cmocka_unit_test(test_numeric_errors),
         cmocka_unit_test(test_params_refused),  cmocka_unit_test(test_reproducible),
-        cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_logprobs),        cmocka_unit_test(test_min_tokens),
+        cmocka_unit_test(test_allow_list),      cmocka_unit_test(test_allow_not_a_number),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
