@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An HTTP/1.1 server on one thread: an epoll loop that accepts, reads and checks requests, and writes
- * answers, whole or as streams. It knows nothing of what is served. It is strict where leniency has
- * let one request hide in another (http/parser.h lists what is refused): such a request is answered
- * once with 400, the connection is closed, and no byte behind it is interpreted.
+ * An HTTP/1.1 server on one thread: an epoll loop that accepts, reads and checks requests, and
+ * writes answers, whole or as streams. It knows nothing of what is served. It is strict where
+ * leniency has let one request hide in another (http/parser.h lists what is refused): such a
+ * request is answered once with 400, the connection is closed, and no byte behind it is
+ * interpreted.
  *
  * An exchange is one request and its answer. It lives from `headers` until `gone`, which is called
  * exactly once, last: after the answer was handed to the kernel, or when the client has gone (a
@@ -22,12 +23,12 @@ struct http_server;
 struct http_exchange;
 
 struct http_config {
-    const char *host;         /* numeric address or name to bind; "localhost" binds the loopback */
-    uint16_t port;            /* 0: a free one */
-    uint32_t header_ms;       /* from the first byte of a request (or the accept) to its last header */
-    uint32_t body_ms;         /* from the last header to the last byte of the body; in all */
-    uint32_t idle_ms;         /* of a connection between two requests */
-    uint32_t write_ms;        /* a client that takes nothing for so long is gone; 0: never */
+    const char *host;   /* numeric address or name to bind; "localhost" binds the loopback */
+    uint16_t port;      /* 0: a free one */
+    uint32_t header_ms; /* from the first byte of a request (or the accept) to its last header */
+    uint32_t body_ms;   /* from the last header to the last byte of the body; in all */
+    uint32_t idle_ms;   /* of a connection between two requests */
+    uint32_t write_ms;  /* a client that takes nothing for so long is gone; 0: never */
     size_t max_header_bytes;  /* request line and headers together: 431 above */
     size_t max_body_bytes;    /* 413 above */
     size_t max_pending_bytes; /* of a stream's unsent output: a client that reads slower is gone */
@@ -37,8 +38,8 @@ struct http_config {
 struct http_handlers {
     void *arg;
     /* The headers are there and well-formed, nothing of the body was read. Answer now (401, 404,
-     * 405, 413, 415 ...) and the body is not waited for; otherwise it is read and `request` follows.
-     * "Expect: 100-continue" is answered in between. */
+     * 405, 413, 415 ...) and the body is not waited for; otherwise it is read and `request`
+     * follows. "Expect: 100-continue" is answered in between. */
     void (*headers)(void *arg, struct http_exchange *exchange);
     /* The body is there, too. Answer now or later. */
     void (*request)(void *arg, struct http_exchange *exchange);
@@ -60,8 +61,8 @@ void http_server_destroy(struct http_server **server);
 uint16_t http_server_port(const struct http_server *server);
 
 /* Calls ready(arg) from http_server_turn whenever fd (borrowed) is readable. */
-NODISCARD enum status http_server_watch(struct http_server *server, int fd, void (*ready)(void *arg),
-                                        void *arg, struct err *err);
+NODISCARD enum status http_server_watch(struct http_server *server, int fd,
+                                        void (*ready)(void *arg), void *arg, struct err *err);
 
 /* Handles what there is, waiting for it at most until deadline_ns (clock_ns). */
 void http_server_turn(struct http_server *server, uint64_t deadline_ns);
