@@ -10,11 +10,11 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-def load(name):
-    """A module beside this file, whatever the import path is."""
+def load(name, folder=HERE):
+    """A module of that folder, whatever the import path is."""
     full = f"lockstep_web_{name}"
     if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, HERE / f"{name}.py")
+        spec = importlib.util.spec_from_file_location(full, folder / f"{name}.py")
         sys.modules[full] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[full])
     return sys.modules[full]
@@ -45,23 +45,43 @@ def page_server():
 
 
 @pytest.fixture
-def open_page(browser, page_server):
-    """open_page(width=..., height=..., dark=...): the page, opened and introduced to its server. At the
+def visit(browser):
+    """visit(url, width=..., height=..., dark=..., reduced=...): the page of that server, opened. At the
     end nothing may have gone wrong in it, and it may have asked nobody else."""
     pages = []
 
-    def open_it(wait="!document.querySelector('#model').disabled", **options):
+    def open_it(url, **options):
         page = browser.page(**options)
-        pages.append(page)
-        page.open(page_server.url + "/")
-        page.wait(wait)
+        pages.append((page, url))
+        page.open(url + "/")
         return page
 
     yield open_it
-    for page in pages:
+    for page, url in pages:
         page.js("new Promise(requestAnimationFrame)")
         problems = list(page.problems)
-        foreign = [url for url in page.requests if not url.startswith(page_server.url + "/")]
+        foreign = [asked for asked in page.requests if not asked.startswith(url + "/")]
         page.close()
         assert not problems
         assert not foreign
+
+
+@pytest.fixture
+def open_page(visit, page_server):
+    """As visit, of the imitation, once the page has learned of its models."""
+
+    def open_it(wait="!document.querySelector('#model').disabled", **options):
+        page = visit(page_server.url, **options)
+        page.wait(wait)
+        return page
+
+    return open_it
+
+
+@pytest.fixture(scope="module")
+def daemon(lockstep, model):
+    """The real server: the default model on two ranks that may be killed."""
+    folder = HERE.parent / "e2e"
+    with load("serving", folder).serving(lockstep, model, "--tp", 2, "--allow-faults", "--hang-ms", 2000) as server:
+        yield server
+        assert server.stop() == 0, server.errors

@@ -91,7 +91,8 @@ class Mock:
                  f'lockstep:recovery_seconds_count{{{label}}} {self.rebuilds}']
         for rank in range(2):
             lines += [f'lockstep:rank_step_seconds_total{{{label},rank="{rank}"}} {seconds * 0.8}',
-                      f'lockstep:rank_wait_seconds_total{{{label},rank="{rank}"}} {seconds * (0.1 + 0.1 * rank)}']
+                      f'lockstep:rank_wait_seconds_total{{{label},rank="{rank}"}} {seconds * 0.2}',
+                      f'lockstep:collective_seconds_total{{{label},rank="{rank}"}} {seconds * (0.1 + 0.1 * rank)}']
         return "" if self.bare else "\n".join(lines) + "\n"
 
 

@@ -11,7 +11,8 @@ const LATE_MS = 5000;
 
 const NAMES = new Set(["vllm:generation_tokens_total", "vllm:prompt_tokens_total", "vllm:num_requests_running",
   "vllm:num_requests_waiting", "vllm:iteration_tokens_total_count", "lockstep:rank_step_seconds_total",
-  "lockstep:rank_wait_seconds_total", "lockstep:recovery_seconds_sum", "lockstep:recovery_seconds_count"]);
+  "lockstep:collective_seconds_total", "lockstep:rank_wait_seconds_total", "lockstep:recovery_seconds_sum",
+  "lockstep:recovery_seconds_count"]);
 
 function numberOr(value, other) {
   return typeof value === "number" && Number.isFinite(value) ? value : other;
@@ -40,7 +41,8 @@ function countersOf(samples, model, ranks) {
     recovery: of("lockstep:recovery_seconds_sum"),
     ranks: new Map(ranks.map(({rank}) => [rank, {
       step: of("lockstep:rank_step_seconds_total", rank),
-      wait: of("lockstep:rank_wait_seconds_total", rank),
+      // In a step a rank waits for others in collectives; a server without that counter tells less.
+      wait: of("lockstep:collective_seconds_total", rank) ?? of("lockstep:rank_wait_seconds_total", rank),
     }])),
   };
 }
