@@ -226,6 +226,7 @@ struct walk {
     uint64_t random;
     struct kvmap *map;
     struct text texts[N_TEXTS];
+    uint64_t salts[N_PAGES];
     int32_t held[N_PAGES][MAX_TOKENS]; /* all tokens up to the page's end, when it was committed */
     uint32_t n_held[N_PAGES];
     uint32_t n_hits;
@@ -244,12 +245,14 @@ static void expect_held(struct walk *walk, const struct text *text, uint32_t i)
     uint32_t n = (i + 1) * PAGE;
 
     assert_int_equal(walk->n_held[page], n);
+    assert_int_equal(walk->salts[page], text->kv.salt);
     assert_memory_equal(walk->held[page], text->tokens, n * sizeof(int32_t));
 }
 
 static void walk_begin(struct walk *walk, struct text *text)
 {
     *text = (struct text){.used = true, .n = 1 + below(walk, MAX_TOKENS)};
+    text->kv.salt = below(walk, 2);
     for (uint32_t i = 0; i < text->n; i++) { /* long common beginnings */
         text->tokens[i] = (int32_t)(below(walk, 12) == 0);
     }
@@ -280,6 +283,7 @@ static void walk_write(struct walk *walk, struct text *text)
                 assert_int_not_equal(other->kv.pages[p], text->kv.pages[i]);
             }
         }
+        walk->salts[text->kv.pages[i]] = text->kv.salt;
         walk->n_held[text->kv.pages[i]] = MIN((i + 1) * PAGE, end);
         memcpy(walk->held[text->kv.pages[i]], text->tokens, end * sizeof(int32_t));
     }

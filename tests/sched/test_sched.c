@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The scheduler's rules, one at a time. Random mixes of all of it are test_sched_walk.c. */
-#include "sim.h"
+#include "sched/sched_priv.h"
+#include "sim_step.h"
 
 static void open_plain(struct sim *sim, uint32_t max_running, uint32_t max_rows, uint32_t n_pages)
 {
@@ -184,6 +185,22 @@ static void test_salts(void **state)
     sim_close(&sim);
 }
 
+/* The last token of a prompt is computed, however much of it is cached. */
+static void test_last_is_computed(void **state)
+{
+    struct sim sim = {0};
+    struct sim_request requests[2] = {sim_ask(1, 1, 40, 1), sim_ask(1, 1, 40, 1)};
+
+    (void)state;
+    open_plain(&sim, 4, 100, 100);
+    for (int i = 0; i < 2; i++) {
+        sim_must_add(&sim, &requests[i]);
+        sim_run(&sim, &requests[i], 1, 100);
+    }
+    assert_int_equal(requests[1].n_cached, 36);
+    sim_close(&sim);
+}
+
 /* --- Order --- */
 
 static void test_priorities(void **state)
@@ -214,6 +231,7 @@ static void test_age(void **state)
     struct sim_request slow[3] = {sim_ask(2, 600, 6, 20), sim_ask(3, 700, 6, 20),
                                   sim_ask(3, 800, 6, 20)};
     struct sim_request urgent[8];
+    bool raised = false;
 
     (void)state;
     open_plain(&sim, 4, 100, 12); /* few pages: somebody is preempted all the time */
@@ -228,6 +246,9 @@ static void test_age(void **state)
     }
     for (int turn = 0; turn < 3000; turn++) {
         sim_turn(&sim);
+        for (int i = 0; i < 3; i++) { /* one that was let in for its age is as urgent as they are */
+            raised = raised || (slow[i].seq != NULL && slow[i].seq->priority == -10);
+        }
         for (int i = 0; i < 8; i++) {
             if (urgent[i].seq == NULL) {
                 urgent[i] = sim_ask(1, (int32_t)(turn % 500), 6, 20);
@@ -240,6 +261,7 @@ static void test_age(void **state)
         assert_true(slow[i].done);
         assert_true(slow[i].number <= 4u * (SCHED_AGE_AFTER + 2));
     }
+    assert_true(raised);
     assert_true(sched_counts(sim.s).preemptions > 0);
     for (int i = 0; i < 8; i++) {
         sim_remove(&sim, &urgent[i]);
@@ -273,6 +295,32 @@ static void test_preemption(void **state)
     sim_close(&sim);
 }
 
+/* Those that ran go on before others of their priority begin, in the order of their arrival,
+ * whatever their tenant has had. */
+static void test_those_that_ran_go_first(void **state)
+{
+    struct sim sim = {0};
+    struct sim_request requests[4] = {sim_ask(1, 1, 30, 30), sim_ask(1, 100, 30, 30),
+                                      sim_ask(2, 200, 3, 3), sim_ask(2, 300, 3, 3)};
+
+    (void)state;
+    open_plain(&sim, 2, 100, 100);
+    sim_must_add(&sim, &requests[0]);
+    sim_must_add(&sim, &requests[1]);
+    sim_turn(&sim);
+    sim_must_add(&sim, &requests[2]);
+    sim_must_add(&sim, &requests[3]);
+    sim_turn(&sim);
+    sim.n_steps = 0;
+    sched_reset(sim.s);
+    assert_ptr_equal(requests[0].seq->queue->first, requests[0].seq);
+    assert_ptr_equal(requests[0].seq->next, requests[1].seq);
+    sim_turn(&sim);
+    assert_true(requests[0].seq->running && requests[1].seq->running);
+    sim_run(&sim, requests, 4, 1000);
+    sim_close(&sim);
+}
+
 /* A large request at the head is not passed by small ones until it starves. */
 static void test_large_is_not_passed(void **state)
 {
@@ -283,8 +331,8 @@ static void test_large_is_not_passed(void **state)
 
     (void)state;
     open_plain(&sim, 8, 100, 20);
-    for (int i = 0; i < 4; i++) {
-        small[i] = sim_ask(1, 10 * i, 3, 10);
+    for (int i = 0; i < 4; i++) { /* never all over at once */
+        small[i] = sim_ask(1, 10 * i, 3, 7 + (uint32_t)i);
         sim_must_add(&sim, &small[i]);
     }
     sim_turn(&sim);
@@ -293,7 +341,7 @@ static void test_large_is_not_passed(void **state)
         sim_turn(&sim);
         for (int i = 0; i < 4; i++) {
             if (small[i].seq == NULL && n < 100) {
-                small[i] = sim_ask(1, 10 * i, 3, 10);
+                small[i] = sim_ask(1, 10 * i, 3, 7 + (uint32_t)i);
                 sim_must_add(&sim, &small[i]);
                 n++;
             }
@@ -519,14 +567,24 @@ static void test_destroy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused),        cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_few_rows),       cmocka_unit_test(test_prefix_is_awaited),
-        cmocka_unit_test(test_awaited_goes),   cmocka_unit_test(test_salts),
-        cmocka_unit_test(test_priorities),     cmocka_unit_test(test_age),
-        cmocka_unit_test(test_preemption),     cmocka_unit_test(test_large_is_not_passed),
-        cmocka_unit_test(test_shares),         cmocka_unit_test(test_shares_of_three),
-        cmocka_unit_test(test_tenant_returns), cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_score),          cmocka_unit_test(test_void_and_reset),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_few_rows),
+        cmocka_unit_test(test_prefix_is_awaited),
+        cmocka_unit_test(test_awaited_goes),
+        cmocka_unit_test(test_salts),
+        cmocka_unit_test(test_last_is_computed),
+        cmocka_unit_test(test_priorities),
+        cmocka_unit_test(test_age),
+        cmocka_unit_test(test_preemption),
+        cmocka_unit_test(test_those_that_ran_go_first),
+        cmocka_unit_test(test_large_is_not_passed),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_shares_of_three),
+        cmocka_unit_test(test_tenant_returns),
+        cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_score),
+        cmocka_unit_test(test_void_and_reset),
         cmocka_unit_test(test_destroy),
     };
 

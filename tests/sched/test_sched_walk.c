@@ -5,7 +5,7 @@
  * ever, and no page is lost. Few hash bits in some walks. LOCKSTEP_SEED repeats one.
  */
 #include "base/clock.h"
-#include "sim.h"
+#include "sim_step.h"
 
 enum { N_WALKS = 12, N_REQUESTS = 150, N_LIVE = 24, N_OLD = 4, MAX_TURNS = 40000 };
 
