@@ -134,7 +134,7 @@ static void add_logits(struct draw *draw, const struct draw_want *wants, uint32_
     uint32_t *words = scores->words + draw->config.comm->rank * scores->stride;
     const float *raw = scores->raw;
 
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n && n_rows > 0; i++) {
         const float *logits = wants[i].logits;
         int64_t row = (int64_t)wants[i].token - begin;
 

@@ -167,7 +167,8 @@ static inline struct step_result rig_decode(struct rig *rig, uint32_t rank, size
                                          .max_tokens = RIG_ROWS,
                                          .n_slots = RIG_SLOTS,
                                          .n_layers = RIG_LAYERS,
-                                         .vocab = RIG_VOCAB};
+                                         .vocab = RIG_VOCAB,
+                                         .max_top = PLAN_MAX_TOP};
     struct step_result result = {0};
     struct err err = {0};
 

@@ -5,6 +5,10 @@
  */
 #include "rank_plans.h"
 
+#include <math.h>
+
+#include "sample/sampler.h"
+
 enum { PROMPT = 10, DECODED = 6 };
 
 /* Greedy tokens after the prompt, computed without ranks, and the logits of the prompt's rows. */
@@ -200,6 +204,76 @@ static void test_logits(void **state)
     rig_load(&rig, false, false, NULL);
     rig_fails(&rig, &p.plan, "no memory for them");
     rig_close(&rig);
+}
+
+/* Every token of the prompt scored by the row before it, and a token sampled with a bias that its
+ * log-probability does not know. */
+static void expect_logprobs(struct rig *rig, const struct rig_plan *p, float *logits)
+{
+    struct sampler sampler;
+
+    assert_int_equal(sampler_init(&sampler, RIG_VOCAB), STATUS_OK);
+    for (uint32_t r = 0; r < rig->n_ranks; r++) {
+        struct step_result result = rig_result(rig, r);
+        uint32_t at = 0;
+
+        assert_int_equal(result.status, STATUS_OK);
+        assert_int_equal(result.n_tokens, PROMPT);
+        for (uint32_t i = 0; i < PROMPT; i++) {
+            const struct result_token *token = &result.tokens[i];
+            uint32_t expected = i < PROMPT - 1 ? p->wants[i].token : p->bias[1].token;
+            struct sample_logprob own;
+            struct sample_logprob tops[PLAN_MAX_TOP];
+            uint32_t n_top;
+
+            assert_int_equal(sampler_logprobs(&sampler,
+                                              logits + p->wants[i].row * (size_t)RIG_VOCAB,
+                                              expected, p->wants[i].n_top, &own, tops, &n_top),
+                             STATUS_OK);
+            assert_int_equal(token->token, expected);
+            assert_memory_equal(&token->logprob, &own.logprob, sizeof(float));
+            assert_int_equal(token->n_top, n_top);
+            assert_true(at + n_top <= result.n_tops);
+            assert_memory_equal(result.tops + at, tops, n_top * sizeof(*tops));
+            at += n_top;
+        }
+        assert_int_equal(at, result.n_tops);
+    }
+    sampler_release(&sampler);
+}
+
+static void test_logprobs(void **state)
+{
+    static float reference[PROMPT * RIG_VOCAB];
+    int32_t tokens[DECODED];
+
+    (void)state;
+    compute_reference(tokens, reference);
+    for (uint32_t n = 1; n <= RIG_MAX_RANKS; n++) {
+        struct rig_plan p;
+        struct rig rig;
+
+        rig_up(&rig, n);
+        rig_make(&p, 0, 0, PROMPT);
+        p.plan.n_wants = PROMPT;
+        for (uint32_t i = 0; i + 1 < PROMPT; i++) {
+            p.wants[i] = (struct plan_want){.row = PROMPT - 2 - i,
+                                            .token = (uint32_t)rig_token(PROMPT - 1 - i),
+                                            .n_top = (uint16_t)(i % 2 * 5),
+                                            .flags = PLAN_WANT_LOGPROB | PLAN_WANT_SCORE};
+        }
+        p.wants[PROMPT - 1] = (struct plan_want){
+            .row = PROMPT - 1, .n_top = PLAN_MAX_TOP, .flags = PLAN_WANT_LOGPROB};
+        p.bias[0] = (struct plan_bias){.token = (uint32_t)tokens[0], .add = -INFINITY};
+        p.bias[1] = (struct plan_bias){.token = ((uint32_t)tokens[0] + 1) % RIG_VOCAB, .add = -9};
+        p.params.n_bias = p.plan.n_bias = 2; /* the likeliest token not now, and one other */
+        p.params.n_min = 1;
+        p.params.n_min_bias = 1;
+        p.params.flags = PLAN_PARAMS_ALLOW;
+        rig_send(&rig, &p.plan);
+        expect_logprobs(&rig, &p, reference);
+        rig_close(&rig);
+    }
 }
 
 /* A plan whose token the step before it samples, sent before that has been done. */
@@ -561,6 +635,7 @@ int main(void)
         cmocka_unit_test_prestate(test_life, tokens),
         cmocka_unit_test_prestate(test_kept, tokens),
         cmocka_unit_test(test_logits),
+        cmocka_unit_test(test_logprobs),
         cmocka_unit_test_prestate(test_one_ahead, tokens),
         cmocka_unit_test_prestate(test_ahead_of_nothing, tokens),
         cmocka_unit_test_prestate(test_long_plan, tokens),
