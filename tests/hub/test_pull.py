@@ -48,10 +48,11 @@ def test_pull(hub, pull, repo):
     hub.add("chat_template.jinja", "{{ messages }}")
     hub.add("additional_chat_templates/tool_use.jinja", "{{ tools }}")
     hub.add("onnx/model.safetensors", b"not this one")
+    hub.add("special_tokens_map.json", "")  # nothing to ask for
     result = pull()
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{snapshot(repo)}\n"
-    check_whole(hub, repo, "config.json", "tokenizer.json", "chat_template.jinja",
+    check_whole(hub, repo, "config.json", "tokenizer.json", "chat_template.jinja", "special_tokens_map.json",
                 "additional_chat_templates/tool_use.jinja", "model.safetensors")
     assert (repo / "refs/main").read_text() == COMMIT
     assert "model.safetensors: 293.0 KiB" in result.stderr
@@ -370,8 +371,8 @@ def test_two_at_once(hub, pull, repo, lockstep):
     wait_for(lambda: hub.asked("store", "model.safetensors"))
     second, third = start(), start()
     for process in (second, third):
-        while "waiting for another process" not in process.stderr.readline():
-            pass
+        while "waiting for another process" not in (line := process.stderr.readline()):
+            assert line, "it ended without waiting"
     first.kill()
     first.communicate()
     for process in (second, third):
