@@ -10,14 +10,16 @@
 
 #include "metrics/metrics.h"
 
-enum { WRITERS = 4, ROUNDS = 4000 };
+enum { WRITERS = 4, ROUNDS = 200000 };
 
 static _Atomic uint32_t n_running;
+static pthread_barrier_t begin; /* else one has ended before the next has begun */
 
 static void *write_values(void *arg)
 {
     struct metrics *m = arg;
 
+    pthread_barrier_wait(&begin);
     for (uint32_t i = 0; i < ROUNDS; i++) {
         metrics_add(m, METRIC_PROMPT_TOKENS_TOTAL, 3);
         metrics_add_label(m, METRIC_FRAMES_DROPPED_TOTAL, i % 8, 1);
@@ -59,6 +61,7 @@ static void together(void **state)
 
     (void)state;
     atomic_store(&n_running, WRITERS);
+    assert_int_equal(pthread_barrier_init(&begin, NULL, WRITERS), 0);
     for (uint32_t i = 0; i < WRITERS; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, write_values, m), 0);
     }
@@ -70,6 +73,7 @@ static void together(void **state)
     for (uint32_t i = 0; i < WRITERS; i++) {
         pthread_join(threads[i], NULL);
     }
+    pthread_barrier_destroy(&begin);
     buf_clear(&out);
     metrics_render(&m, 1, &out);
     assert_true(number_after(&out, "\nvllm:prompt_tokens_total{model_name=\"m\",engine=\"0\"} ") ==
