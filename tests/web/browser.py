@@ -101,7 +101,7 @@ class Browser:
         self.log.close()
 
     def page(self, width=1280, height=800, dark=False, reduced=False):
-        """A tab, perhaps one that was used before: of a server at another port it keeps nothing."""
+        """A tab, perhaps one that was used before."""
         page = self.free.pop() if self.free else Page(self)
         page.reset(width, height, dark, reduced)
         return page
@@ -206,5 +206,6 @@ class Page:
             file.write(base64.b64decode(data))
 
     def close(self):
+        self.js("localStorage.clear(); sessionStorage.clear()")
         self.open("about:blank")
         self.browser.free.append(self)

@@ -61,7 +61,7 @@ class Mock:
         self.faults.append(rank)
         self.state = "rebuilding"
         self.healed.clear()
-        self.last_fault = {"rank": rank, "kind": "kill", "step": 9812, "layer": 17, "collective": 34}
+        self.last_fault = {"rank": rank, "kind": "signal", "step": 9812, "layer": 17, "collective": 34}
         threading.Timer(self.heal_s, self.heal).start()
 
     def heal(self):

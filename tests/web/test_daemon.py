@@ -73,9 +73,9 @@ def test_rank_killed_from_the_page(daemon, visit):
     say(page, question)
     page.wait(f"{ANSWER}?.querySelector('.prose:not(.reasoning *)').innerText.length > 20", timeout=60)
     page.click("[aria-label='Kill rank 1']")
-    page.wait(f"{IDLE}", timeout=60)
-    page.wait("document.querySelector('.facts').innerText.includes('kill of rank 1')")
-    page.wait("document.querySelector('.healing').dataset.state === 'healed'")
+    page.wait("document.querySelector('.healing').dataset.state === 'healed'", timeout=60)
+    page.wait("document.querySelector('.facts').innerText.includes('Rank 1 was killed')")
+    page.wait(IDLE, timeout=60)
     assert page.js("document.querySelector('.error').hidden")
     assert page.js("JSON.parse(localStorage.getItem('lockstep.conversation'))[1].content") == whole
     assert daemon.world()["epoch"] > before["epoch"]

@@ -263,7 +263,7 @@ def test_killed_rank_is_seen_to_heal_and_the_answer_goes_on(open_page, page_serv
     assert page.text(".answer > .prose") == " ".join(f"w{i}" for i in range(60))
     assert page.js("document.querySelector('.error').hidden && document.querySelector('.note').hidden")
     facts = page.text(".facts")
-    assert "kill of rank 1 in step 9,812, layer 17" in facts and "0.31 s" in facts
+    assert "Rank 1 was killed in step 9,812, layer 17, all\u2011reduce 34" in facts and "0.31 s" in facts
     page.wait("[...document.querySelectorAll('.marks')].every((mark) => mark.getAttribute('d') !== '')")
 
 

@@ -11,6 +11,8 @@ const STATES = {ready: "Ready", loading: "Loading the model", rebuilding: "A ran
   stopping: "Stopping", unreachable: "The server does not answer", unknown: "Unknown"};
 const BRIEF = {rebuilding: "Healing\u2026", loading: "Loading", failed: "Failed", unreachable: "No answer"};
 
+const FAULTS = {signal: "was killed", exit: "exited", hang: "hung", oom: "ran out of memory", device: "lost its device"};
+
 function show(value, digits = 0) {
   return value === null || value === undefined ? "\u2013" : value.toLocaleString("en",
     {minimumFractionDigits: digits, maximumFractionDigits: digits});
@@ -18,11 +20,11 @@ function show(value, digits = 0) {
 
 export function faultText(fault) {
   if (fault === null || typeof fault !== "object") {
-    return "none";
+    return "None";
   }
   const where = [["step", fault.step], ["layer", fault.layer], ["all\u2011reduce", fault.collective]]
     .filter(([, value]) => typeof value === "number").map(([name, value]) => `${name} ${show(value)}`);
-  const what = `${fault.kind ?? "fault"} of rank ${fault.rank ?? "?"}`;
+  const what = `Rank ${fault.rank ?? "?"} ${FAULTS[fault.kind] ?? `failed (${fault.kind ?? "unknown"})`}`;
   return where.length > 0 ? `${what} in ${where.join(", ")}` : what;
 }
 
