@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* POST /v1/chat/completions: the body. What is answered: chat_format.c. */
+#include "api/chat.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/chat.h"
 #include "api/fields.h"
 #include "api/generate.h"
 #include "base/mem.h"

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the server says of itself: health, world, models, version, discovery, metrics. */
+#include "api/state.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "api/answer.h"
-#include "api/state.h"
 #include "base/clock.h"
 #include "base/mem.h"
 

@@ -4,6 +4,6 @@
 
 #include "base/buf.h"
 
-/* Appends "NAME (pid N)" of a process that listens on this TCP port, as far as this user may see it;
- * nothing if that is not known. */
+/* Appends "NAME (pid N)" of a process that listens on this TCP port, as far as this user may see
+ * it; nothing if that is not known. */
 void port_owner_find(uint16_t port, struct buf *out);

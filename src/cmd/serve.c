@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lockstep serve: models behind an HTTP API. This thread is the front: the HTTP server, the API, the
- * text of answers, signals. Each model has a host with a thread of its own, which drives its ranks.
+ * lockstep serve: models behind an HTTP API. This thread is the front: the HTTP server, the API,
+ * the text of answers, signals. Each model has a host with a thread of its own, which drives its
+ * ranks.
  *
  *   SIGTERM, SIGINT   no new requests; those that run end, at most --drain-timeout; exit
  *   the same again    exit at once
@@ -44,7 +45,8 @@ struct serve {
     struct http_server *server;
     struct serve_model *models[SERVED_MAX];
     uint32_t n_models;
-    struct options *asked[SERVED_MAX]; /* of models that clients asked for; owned, with their paths */
+    struct options
+        *asked[SERVED_MAX]; /* of models that clients asked for; owned, with their paths */
     uint32_t n_asked;
     int signal_fd;
     uint32_t n_signals; /* that asked to leave */
@@ -162,8 +164,7 @@ static enum status add_model(struct serve *s, const struct options *options, boo
         .turns = &s->turns,
         .on = {.arg = s, .loaded = on_loaded, .stopped = on_stopped},
     };
-    enum status status =
-        serve_model_create(&config, &s->models[s->n_models], ret_served, err);
+    enum status status = serve_model_create(&config, &s->models[s->n_models], ret_served, err);
 
     if (status != STATUS_OK) {
         return status;
@@ -256,8 +257,9 @@ static void begin_drain(struct serve *s)
     s->drain_until_ns = clock_ns() + (uint64_t)(s->options->drain_timeout * 1e9);
     api_drain(s->api);
     if (api_active(s->api) > 0) {
-        log_info("shutting down: %u answers are under way, at most %.0f s; a second signal ends at once",
-                 api_active(s->api), s->options->drain_timeout);
+        log_info(
+            "shutting down: %u answers are under way, at most %.0f s; a second signal ends at once",
+            api_active(s->api), s->options->drain_timeout);
     }
 }
 
@@ -442,7 +444,8 @@ static enum status start(struct serve *s, struct err *err)
     if (status != STATUS_OK || (status = world_signals_open(&s->signal_fd, err)) != STATUS_OK ||
         (status = workers_create(N_WORKERS, &s->workers, err)) != STATUS_OK ||
         (status = make_api(s, err)) != STATUS_OK ||
-        (status = listen_on_port(s, err)) != STATUS_OK || (status = add_models(s, err)) != STATUS_OK) {
+        (status = listen_on_port(s, err)) != STATUS_OK ||
+        (status = add_models(s, err)) != STATUS_OK) {
         return status;
     }
     print_address(s);
@@ -453,8 +456,9 @@ static int exit_status(const struct serve *s, enum status status, const struct e
 {
     if (status != STATUS_OK) {
         cmd_fail(err);
-        return status == STATUS_LINK || status == STATUS_DEVICE || status == STATUS_BUG ? CMD_WORLD
-                                                                                        : CMD_FAILED;
+        return status == STATUS_LINK || status == STATUS_DEVICE || status == STATUS_BUG
+                   ? CMD_WORLD
+                   : CMD_FAILED;
     }
     if (s->n_signals > 1) {
         return 128 + s->first_signal;

@@ -278,13 +278,14 @@ static enum status check_options(const struct options *o, struct err *err)
 }
 
 /* As many KV pages as the memory for them holds (rounded to what the largest element type needs, so
- * that the number does not depend on --act), at least one context, at most all that could be used. */
+ * that the number does not depend on --act), at least one context, at most all that could be used.
+ */
 static uint32_t count_pages(const struct service *service, const struct service_want *want)
 {
     const struct model_config *c = &service->config;
     uint64_t context = div_up(service->max_context, OPS_PAGE_TOKENS);
-    uint64_t page_bytes = (uint64_t)c->n_layers * c->n_kv_heads * c->head_dim * 2 * sizeof(float) *
-                          OPS_PAGE_TOKENS;
+    uint64_t page_bytes =
+        (uint64_t)c->n_layers * c->n_kv_heads * c->head_dim * 2 * sizeof(float) * OPS_PAGE_TOKENS;
     uint64_t n = page_bytes > 0 ? want->kv_bytes / page_bytes : 0;
 
     return (uint32_t)MIN(MAX(n, context), context * MAX(want->n_slots, 1u));

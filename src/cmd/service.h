@@ -54,8 +54,8 @@ NODISCARD enum status service_open(struct service *service, const struct options
                                    const struct service_want *want, struct err *err);
 
 /* The first half of it, for who drives the world on a thread of its own: checks the model and makes
- * supervisor and batch. Nothing is started and no signal is taken. want->on.progress, if set, is told
- * of loading. */
+ * supervisor and batch. Nothing is started and no signal is taken. want->on.progress, if set, is
+ * told of loading. */
 NODISCARD enum status service_make(struct service *service, const struct options *options,
                                    const struct service_want *want, struct err *err);
 

@@ -91,11 +91,16 @@ static int write_cause(const struct world_fault *fault, char *out, size_t size)
 const char *world_cause_word(enum world_cause cause)
 {
     static const char *const words[] = {
-        [WORLD_CAUSE_SPAWN] = "spawn",   [WORLD_CAUSE_MISMATCH] = "build",
-        [WORLD_CAUSE_EXIT] = "exit",     [WORLD_CAUSE_SIGNAL] = "signal",
-        [WORLD_CAUSE_OOM] = "oom",       [WORLD_CAUSE_HUNG] = "hang",
-        [WORLD_CAUSE_LATE] = "late",     [WORLD_CAUSE_SANITY] = "sanity",
-        [WORLD_CAUSE_PLAN] = "mismatch", [WORLD_CAUSE_ERROR] = "error",
+        [WORLD_CAUSE_SPAWN] = "spawn",
+        [WORLD_CAUSE_MISMATCH] = "build",
+        [WORLD_CAUSE_EXIT] = "exit",
+        [WORLD_CAUSE_SIGNAL] = "signal",
+        [WORLD_CAUSE_OOM] = "oom",
+        [WORLD_CAUSE_HUNG] = "hang",
+        [WORLD_CAUSE_LATE] = "late",
+        [WORLD_CAUSE_SANITY] = "sanity",
+        [WORLD_CAUSE_PLAN] = "mismatch",
+        [WORLD_CAUSE_ERROR] = "error",
         [WORLD_CAUSE_DEVICE_GONE] = "device",
     };
 

@@ -108,9 +108,9 @@ struct supervisor {
     char why[ERR_TEXT_BYTES];
     char hang_text[256]; /* who stopped where, the last time */
     struct supervisor_fault last_fault;
-    uint64_t oom_kills;  /* that the kernel has counted */
-    uint64_t fault_ns;   /* when the last fault was noticed, */
-    uint64_t ready_ns;   /* and when the world was last ready */
+    uint64_t oom_kills; /* that the kernel has counted */
+    uint64_t fault_ns;  /* when the last fault was noticed, */
+    uint64_t ready_ns;  /* and when the world was last ready */
 };
 
 /* Notes an event for the machine; it is fed before the turn is over. */

@@ -310,9 +310,8 @@ static void keep_fault(struct supervisor *s)
     const struct world_fault *fault = &s->machine.fault;
     struct status_snapshot *page = xalloc(sizeof(*page));
 
-    s->last_fault = (struct supervisor_fault){.kind = world_cause_word(fault->cause),
-                                              .rank = fault->rank,
-                                              .injected = fault->injected};
+    s->last_fault = (struct supervisor_fault){
+        .kind = world_cause_word(fault->cause), .rank = fault->rank, .injected = fault->injected};
     if (fault->rank < s->n_members && read_page(s, fault->rank, page)) {
         s->last_fault.step = page->progress.step;
         s->last_fault.layer = page->progress.layer;

@@ -90,7 +90,8 @@ static void expect_told(const struct heard *h, const char *text)
 
 static void test_plain(void **state)
 {
-    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}), .logprobs = true};
+    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}),
+                                .logprobs = true};
     struct heard h = {0};
 
     (void)state;
@@ -107,7 +108,8 @@ static void test_plain(void **state)
 /* The rest of a character that never comes is not lost. */
 static void test_cut_character(void **state)
 {
-    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}), .logprobs = true};
+    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}),
+                                .logprobs = true};
     struct heard h = {0};
 
     (void)state;
@@ -134,7 +136,7 @@ static void test_stop(void **state)
     assert_int_equal(push(&h, "EN ENDless"), 6);
     assert_string_equal(finish(&h), "END");
     assert_string_equal(buf_str(&h.content), "EN ");
-    expect_told(&h, "EN "); /* nothing is told of the stop string's tokens */
+    expect_told(&h, "EN ");                   /* nothing is told of the stop string's tokens */
     for (uint32_t i = 0; i < h.n_told; i++) { /* nor of a token before its text */
         assert_true(h.content_at[i] > i);
     }
@@ -226,12 +228,9 @@ static void test_forced(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_cut_character),
-        cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_stop_included),
-        cmocka_unit_test(test_no_stop),
-        cmocka_unit_test(test_reasoning_and_call),
+        cmocka_unit_test(test_plain),   cmocka_unit_test(test_cut_character),
+        cmocka_unit_test(test_stop),    cmocka_unit_test(test_stop_included),
+        cmocka_unit_test(test_no_stop), cmocka_unit_test(test_reasoning_and_call),
         cmocka_unit_test(test_forced),
     };
 
