@@ -61,6 +61,7 @@ struct report {
     struct client_result result;
     double own_us;       /* CPU an event, of this process */
     double leader_us;    /* of the leader; < 0: not known */
+    double front_us;     /* of its first thread, which talks with clients; likewise */
     double leader_share; /* of one core, over the wall time */
     double rss_mib;
 };
@@ -198,6 +199,21 @@ static double leader_cpu_us(int pid)
     return us > 0 || pid == 0 ? us : process_ticks_us(pid);
 }
 
+/* Of its first thread alone. */
+static double front_cpu_us(int pid)
+{
+    struct buf text = {0};
+    char path[64];
+    double us = -1;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", pid, pid);
+    if (pid > 0 && file_read_all(path, 256, &text, NULL) == STATUS_OK) {
+        us = strtod(buf_str(&text), NULL) * 1e-3;
+    }
+    buf_release(&text);
+    return us;
+}
+
 static double leader_rss_mib(int pid)
 {
     struct buf text = {0};
@@ -229,6 +245,7 @@ static struct report run_level(const struct settings *s, uint32_t n_streams, uin
                                      .body = put_body,
                                      .arg = &level};
     double leader = leader_cpu_us(s->leader);
+    double front = front_cpu_us(s->leader);
     double own = own_cpu_us();
     struct report report = {0};
     struct err err = {0};
@@ -245,6 +262,7 @@ static struct report run_level(const struct settings *s, uint32_t n_streams, uin
         report.leader_us = leader / events;
         report.leader_share = leader * 1e3 / (double)report.result.wall_ns;
     }
+    report.front_us = front < 0 ? -1 : (front_cpu_us(s->leader) - front) / events;
     report.rss_mib = leader_rss_mib(s->leader);
     return report;
 }
@@ -269,7 +287,7 @@ static void print_head(void)
 {
     printf("streams requests errors   tokens/s  of each     TTFT ms p50     p99   between ms p50   "
            "  p99  "
-           "client us  leader us  leader CPU  RSS MiB  prompt  cached\n");
+           "client us  leader us   front us  leader CPU  RSS MiB  prompt  cached\n");
 }
 
 static void print_text(uint32_t n_streams, struct report *report)
@@ -282,10 +300,10 @@ static void print_text(uint32_t n_streams, struct report *report)
            client_times_at(&r->first, 0.99), client_times_at(&r->gaps, 0.5),
            client_times_at(&r->gaps, 0.99), report->own_us);
     if (report->leader_us >= 0) {
-        printf(" %10.1f %9.1f %% %8.1f", report->leader_us, report->leader_share * 100,
-               report->rss_mib);
+        printf(" %10.1f %10.1f %9.1f %% %8.1f", report->leader_us, report->front_us,
+               report->leader_share * 100, report->rss_mib);
     } else {
-        printf(" %10s %11s %8s", "-", "-", "-");
+        printf(" %10s %10s %11s %8s", "-", "-", "-", "-");
     }
     printf(" %7llu %7llu\n", (unsigned long long)r->n_prompt, (unsigned long long)r->n_cached);
     fflush(stdout);
@@ -308,6 +326,7 @@ static json_t *to_json(uint32_t n_streams, struct report *report)
     ENSURE(level != NULL);
     if (report->leader_us >= 0) {
         json_object_set_new(level, "leader_us_per_event", json_real(report->leader_us));
+        json_object_set_new(level, "leader_front_us_per_event", json_real(report->front_us));
         json_object_set_new(level, "leader_cpu_share", json_real(report->leader_share));
         json_object_set_new(level, "leader_rss_mib", json_real(report->rss_mib));
     }
