@@ -403,6 +403,7 @@ def test_bad_redirects(hub, pull, to):
 def test_redirects_in_a_circle(hub, pull):
     hub.redirect = f"/org/model/resolve/{COMMIT}/model.safetensors"
     failed(pull(), "redirects")
+    assert len(hub.asked("hub", "model.safetensors")) == 9  # the first, and 8 that it led to
 
 
 def test_relative_redirect(hub, pull, repo):
