@@ -14,6 +14,7 @@ struct asked {
     struct scene *scene;
     struct plan_params params;
     struct plan_bias bias[SCENE_BIAS];
+    const struct plan_bias *biases; /* in its place; NULL: bias it is */
     int32_t prompt[FAKE_CONTEXT + 4];
     uint32_t n_prompt;
     uint32_t max_generated;
@@ -132,10 +133,15 @@ static inline struct asked scene_ask(int32_t first, uint32_t n_prompt, uint32_t 
     return asked;
 }
 
+static inline const struct plan_bias *scene_bias(const struct asked *asked)
+{
+    return asked->biases != NULL ? asked->biases : asked->bias;
+}
+
 /* What the model says about an ended request. */
 static inline void scene_expect_exact(const struct asked *asked)
 {
-    uint64_t key = fake_key(&asked->params, asked->bias);
+    uint64_t key = fake_key(&asked->params, scene_bias(asked));
     uint32_t most = MIN(asked->max_generated, FAKE_CONTEXT + 1 - asked->n_prompt);
     int32_t tokens[2 * FAKE_CONTEXT];
     uint32_t n = asked->n_prompt;

@@ -21,7 +21,7 @@ static inline enum status scene_try_add(struct scene *scene, struct asked *asked
 {
     const struct batch_request request = {
         .params = asked->params,
-        .bias = asked->bias,
+        .bias = scene_bias(asked),
         .prompt = asked->prompt,
         .n_prompt = asked->n_prompt,
         .max_generated = asked->max_generated,

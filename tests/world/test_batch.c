@@ -305,6 +305,34 @@ static void test_queue(void **state)
     scene_close(&scene);
 }
 
+/* Plans that are too long for the ring go over the channels, with nothing else in flight: they are
+ * refused until then, and that leaves no trace. */
+static void test_long_plan(void **state)
+{
+    enum { N = 9000 };
+    struct plan_bias *biases = xcalloc(N, sizeof(*biases));
+    struct asked asked[] = {scene_ask(1, 5, 30), scene_ask(100, 5, 10), scene_ask(300, 5, 10)};
+    struct scene scene;
+
+    (void)state;
+    for (uint32_t i = 0; i < N; i++) {
+        biases[i].token = i % FAKE_VOCAB;
+    }
+    asked[1].biases = biases;
+    asked[1].params.n_bias = N;
+    scene_open(&scene, NULL, NULL, NULL);
+    scene_add(&scene, &asked[0]);
+    while (asked[0].n_got < 5) {
+        scene_turn(&scene);
+    }
+    scene_add(&scene, &asked[1]);
+    scene_add(&scene, &asked[2]);
+    scene_run(&scene, asked, 3);
+    assert_int_equal(supervisor_rebuilds(scene.world.s), 0);
+    scene_close(&scene);
+    free(biases);
+}
+
 /* While it is paused, what is in flight ends, and nothing follows. */
 static void test_pause(void **state)
 {
@@ -697,6 +725,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_journal_full),
         cmocka_unit_test(test_no_memory_for_answer),
         cmocka_unit_test(test_queue),
+        cmocka_unit_test(test_long_plan),
         cmocka_unit_test(test_pause),
         cmocka_unit_test(test_logprobs),
         cmocka_unit_test(test_prompt_logprobs),
