@@ -44,14 +44,7 @@ static const struct sample_params settings[] = {
      .bias = biases,
      .n_bias = 4},
     {.temperature = 3, .top_p = 1, .repetition_penalty = 1, .bias = biases, .n_bias = 4},
-    {.temperature = 1,
-     .top_p = 1,
-     .repetition_penalty = 1,
-     .bias = biases,
-     .n_bias = 4,
-     .n_min = 2,
-     .n_min_bias = 1,
-     .allow = true},
+    {1, 0, 1, 0, 1, 0, 0, biases, 4, .n_min = 2, .n_min_bias = 1, .allow = true},
 };
 
 enum { N_SETTINGS = ARRAY_LEN(settings) };
