@@ -143,6 +143,7 @@ static void good(void **state)
             sizeof(text "\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n") - 1, outcome \
     }
 
+/* long: the corpus is one table */
 static void bad(void **state)
 {
     static const struct {
