@@ -26,7 +26,7 @@ struct endpoint {
      * nothing. */
     void (*gone)(struct answer *answer);
     /* The body of an error in this endpoint's format; NULL: OpenAI's. */
-    void (*error_body)(const struct api_error *error, struct buf *out);
+    void (*error_body)(const struct answer *answer, const struct api_error *error, struct buf *out);
 };
 
 enum route_flag {

@@ -134,7 +134,7 @@ void answer_error(struct answer *answer, const struct api_error *error)
                                : "Bearer");
     }
     if (answer->route != NULL && answer->route->endpoint->error_body != NULL) {
-        answer->route->endpoint->error_body(error, &body);
+        answer->route->endpoint->error_body(answer, error, &body);
     } else {
         api_error_body(error, &body);
     }

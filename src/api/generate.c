@@ -18,36 +18,51 @@ enum {
 
 /* --- Parsing, on a worker --- */
 
-bool generation_open(struct answer *answer, const struct format *format, const char *id_prefix,
-                     struct generation **ret_generation)
+/* The model that a body names, with a reference to its text; NULL text: it was never loaded. */
+static bool find_model(struct answer *answer, const char **ret_name, struct served **ret_served,
+                       struct served_text **ret_text)
 {
     const struct api_config *config = answer_config(answer);
     struct api_error *error = &answer->error;
-    const char *model = NULL;
-    struct generation *g;
+    const char *name = NULL;
     struct served *served;
-    struct served_text *text;
 
-    if (!field_text(answer->json, "model", &model, error)) {
+    if (!field_text(answer->json, "model", &name, error)) {
         return false;
     }
-    if (model == NULL) {
+    if (name == NULL) {
         return api_error_field(error, "model", "is missing");
     }
-    served = registry_find(config->registry, model);
+    served = registry_find(config->registry, name);
     if (served == NULL) {
-        api_error_set(error, 404, "model_not_found", "model: \"%.200s\" is not served here", model);
+        api_error_set(error, 404, "model_not_found", "model: \"%.200s\" is not served here", name);
         snprintf(error->param, sizeof(error->param), "model");
         return false;
     }
-    text = served_take_text(config->registry, served);
-    if (text == NULL || host_phase(served->host) == HOST_DOWN) {
+    *ret_name = name;
+    *ret_served = served;
+    *ret_text = served_take_text(config->registry, served);
+    return true;
+}
+
+static bool open_generation(struct answer *answer, const struct format *format,
+                            const char *id_prefix, bool to_run, struct generation **ret_generation)
+{
+    const char *model = NULL;
+    struct generation *g;
+    struct served *served = NULL;
+    struct served_text *text = NULL;
+
+    if (!find_model(answer, &model, &served, &text)) {
+        return false;
+    }
+    if (text == NULL || (to_run && host_phase(served->host) == HOST_DOWN)) {
         bool loading = host_phase(served->host) == HOST_LOADING;
 
         served_text_unref(&text);
-        api_error_set(error, 503, loading ? "loading" : "not_loaded", "model \"%.200s\" is %s",
-                      model, loading ? "being loaded" : "not loaded");
-        error->retry_after = RETRY_S;
+        api_error_set(&answer->error, 503, loading ? "loading" : "not_loaded",
+                      "model \"%.200s\" is %s", model, loading ? "being loaded" : "not loaded");
+        answer->error.retry_after = RETRY_S;
         return false;
     }
     g = xalloc(sizeof(*g));
@@ -64,6 +79,18 @@ bool generation_open(struct answer *answer, const struct format *format, const c
     answer->data = g;
     *ret_generation = g;
     return true;
+}
+
+bool generation_open(struct answer *answer, const struct format *format, const char *id_prefix,
+                     struct generation **ret_generation)
+{
+    return open_generation(answer, format, id_prefix, true, ret_generation);
+}
+
+bool generation_open_text(struct answer *answer, const struct format *format,
+                          struct generation **ret_generation)
+{
+    return open_generation(answer, format, "", false, ret_generation);
 }
 
 bool generation_encode(struct generation *g, uint32_t i, const char *text, size_t n,
@@ -218,6 +245,11 @@ static void release_said(struct said *said)
 void frame_begin(struct buf *out)
 {
     buf_append_str(out, "data: ");
+}
+
+void frame_begin_event(struct buf *out, const char *name)
+{
+    buf_printf(out, "event: %s\ndata: ", name);
 }
 
 void frame_end(struct buf *out)
@@ -404,7 +436,7 @@ void generation_gone(struct answer *answer)
     for (uint32_t i = 0; i < g->n_said; i++) {
         release_said(&g->said[i]);
     }
-    if (g->format->release != NULL) {
+    if (g->format != NULL && g->format->release != NULL) {
         g->format->release(g);
     }
     for (uint32_t i = 0; g->prompts != NULL && i < g->spec.n_prompts; i++) {

@@ -88,6 +88,11 @@ struct generation {
 NODISCARD bool generation_open(struct answer *answer, const struct format *format,
                                const char *id_prefix, struct generation **ret_generation);
 
+/* The same for what only counts or renders: the model's text is enough, its ranks may be away.
+ * format: NULL, or one whose release is to be called. */
+NODISCARD bool generation_open_text(struct answer *answer, const struct format *format,
+                                    struct generation **ret_generation);
+
 /* Puts the prompts' lengths to the test against the context, once everything is parsed. asked: the
  * member that asked for max_tokens, NULL if none did. */
 NODISCARD bool generation_check(struct generation *g, const char *asked);
@@ -108,8 +113,9 @@ const struct token_entry *generation_prompt_entries(const struct generation *g, 
 /* Makes the id of call number i of a choice ("call_..."), once. */
 const char *generation_call_id(struct generation *g, struct said *said, uint32_t call);
 
-/* "data: " + json + blank line. */
+/* "data: " + json + blank line; with a name, "event: name" is the line before. */
 void frame_begin(struct buf *out);
+void frame_begin_event(struct buf *out, const char *name);
 void frame_end(struct buf *out);
 
 /* Fields that every generating body may have (sampling.c). max_field: its name for the number of
