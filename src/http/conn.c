@@ -142,7 +142,7 @@ void conn_abort(struct conn *conn)
     }
     conn->doomed = true;
     if (conn->exchange != NULL) {
-        end_exchange(conn, false);
+        end_exchange(conn, conn->exchange->ended && conn_pending(conn) == 0);
     }
     conn->state = CONN_CLOSED;
     timer_stop(conn);

@@ -191,6 +191,7 @@ void http_server_destroy(struct http_server **server)
     }
     close_listener(s);
     while (s->conns != NULL) {
+        (void)conn_flush(s->conns); /* the last words, written since the last turn */
         conn_abort(s->conns);
     }
     free_closed(s);

@@ -251,19 +251,34 @@ static void sudden_end(void **state)
 {
     struct http_config config = usual();
     struct site site;
+    struct buf got = {0};
     int one;
     int two;
+    int three;
 
     (void)state;
     open_site(&site, &config);
     one = client(&site);
     two = client(&site);
+    three = client(&site);
+    say(three, "GET /stream HTTP/1.1\r\n" H "\r\n");
+    TURN_UNTIL(&site, site.n_held == 1);
+    http_stream_write(site.held[0], "last words", 10);
+    http_stream_end(site.held[0]);
     say(one, "GET /wait HTTP/1.1\r\n" H "\r\n");
     say(two, "POST / HTTP/1.1\r\n" H "Content-Length: 10\r\n\r\nhalf");
-    TURN_UNTIL(&site, counters(&site).active == 2);
+    TURN_UNTIL(&site, counters(&site).active == 2 && site.n_held == 1);
+    http_answer(site.held[0], 503, "text/plain", "sorry", 5); /* no turn sends it */
     close_site(&site);
+    assert_int_equal(site.n_complete, 2);
+    assert_false(hear(one, &got));
+    assert_non_null(strstr(buf_str(&got), "\r\n\r\nsorry"));
+    assert_false(hear(three, &got));
+    assert_non_null(strstr(buf_str(&got), "last words\r\n0\r\n\r\n"));
+    buf_release(&got);
     close(one);
     close(two);
+    close(three);
 }
 
 int main(void)
