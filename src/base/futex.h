@@ -14,6 +14,12 @@ void futex_wake_all(_Atomic uint32_t *word);
 void futex_wait_shared(const _Atomic uint32_t *word, uint32_t expected, uint64_t timeout_ns);
 void futex_wake_all_shared(const _Atomic uint32_t *word);
 
+/* Sleeps while both words are as expected, at most timeout_ns. Each may lie in shared memory and is
+ * woken by futex_wake_all_shared. May return early; false, at once, if the kernel cannot (before
+ * Linux 5.16). */
+bool futex_wait_two_shared(const _Atomic uint32_t *a, uint32_t expected_a,
+                           const _Atomic uint32_t *b, uint32_t expected_b, uint64_t timeout_ns);
+
 /* One step of a spin loop. */
 static inline void cpu_relax(void)
 {

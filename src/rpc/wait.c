@@ -18,14 +18,14 @@ struct wait wait_rank(uint64_t deadline_ns)
 
 struct wait wait_leader(uint64_t deadline_ns)
 {
-    return (struct wait){
-        .deadline_ns = deadline_ns, .yield_ns = 50 * 1000, .slice_ns = 2 * 1000 * 1000};
+    return (struct wait){.deadline_ns = deadline_ns, .slice_ns = 2 * 1000 * 1000};
 }
 
 /* asleep is set before the last look, and the other side looks at it after its change: one of the
  * two sees the other. */
-static enum status sleep_once(wait_ready_fn *ready, void *arg, const _Atomic uint32_t *bell,
-                              _Atomic uint32_t *asleep, uint64_t limit_ns)
+static enum status sleep_once(const struct wait *wait, wait_ready_fn *ready, void *arg,
+                              const _Atomic uint32_t *bell, _Atomic uint32_t *asleep,
+                              uint64_t limit_ns)
 {
     enum status status;
     uint32_t heard;
@@ -33,7 +33,9 @@ static enum status sleep_once(wait_ready_fn *ready, void *arg, const _Atomic uin
     atomic_store(asleep, 1);
     heard = atomic_load(bell);
     status = ready(arg);
-    if (status == STATUS_PENDING) {
+    if (status == STATUS_PENDING &&
+        (wait->alarm == NULL ||
+         !futex_wait_two_shared(bell, heard, wait->alarm, wait->heard, limit_ns))) {
         futex_wait_shared(bell, heard, limit_ns);
     }
     atomic_store(asleep, 0);
@@ -64,6 +66,9 @@ enum status wait_for(const struct wait *wait, wait_ready_fn *ready, void *arg,
         if (wait->stop != NULL && atomic_load_explicit(wait->stop, memory_order_acquire)) {
             return STATUS_CANCELLED;
         }
+        if (wait->alarm != NULL && atomic_load(wait->alarm) != wait->heard) {
+            return STATUS_CANCELLED;
+        }
         if (now - start < wait->spin_ns) {
             continue;
         }
@@ -71,7 +76,7 @@ enum status wait_for(const struct wait *wait, wait_ready_fn *ready, void *arg,
             sched_yield();
             continue;
         }
-        status = sleep_once(ready, arg, bell, asleep,
+        status = sleep_once(wait, ready, arg, bell, asleep,
                             MAX(MIN(wait->slice_ns, wait->deadline_ns - now), 1));
         if (status != STATUS_PENDING) {
             return status;

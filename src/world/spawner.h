@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -86,6 +87,9 @@ struct spawner_local_config {
     int oom_score_adj;     /* of the ranks, 0 to 1000 */
     spawner_line_fn *line; /* NULL: log_info("rank N: ...") */
     void *arg;
+    /* NULL, or a word that changes with each event, its sleepers woken (futex_wake_all_shared): for
+     * whoever sleeps on a futex and not on event_fd. Outlives the spawner. */
+    _Atomic uint32_t *alarm;
 };
 
 /* Starts the thread from which all ranks are forked: a rank is killed when it ends. Call it after

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/futex.h"
 #include "base/log.h"
 
 enum {
@@ -31,6 +32,10 @@ static void post(struct spawner_local *local, struct spawner_event event)
     local->events[local->n_events++] = event;
     pthread_mutex_unlock(&local->lock);
     spawner_ring(local->base.event_fd);
+    if (local->config.alarm != NULL) {
+        atomic_fetch_add(local->config.alarm, 1);
+        futex_wake_all_shared(local->config.alarm);
+    }
 }
 
 static void emit_line(void *arg, const char *line)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/futex.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "world/supervisor_priv.h"
@@ -13,13 +14,14 @@
 enum {
     REFUSAL_GRACE_MS = 250, /* until the other ranks' answers to a load that one refused */
     LOOKS_PER_HANG = 10,
-    AROUND_NS = 1000 * 1000,
+    AROUND_NS = 1000 * 1000,           /* between two looks, where deaths do not wake the leader, */
+    AROUND_RARE_NS = 10 * 1000 * 1000, /* and where they do */
 };
 
 enum status supervisor_create(const struct supervisor_config *config,
                               struct supervisor **ret_supervisor, struct err *err)
 {
-    const struct spawner_local_config local = {.oom_score_adj = 500};
+    struct spawner_local_config local = {.oom_score_adj = 500};
     struct supervisor *s;
     enum status status;
 
@@ -65,6 +67,10 @@ enum status supervisor_create(const struct supervisor_config *config,
     world_machine_init(&s->machine, &config->world);
     watch_start(s);
     hang_init(&s->hang, config->n_ranks, config->hang_ms);
+    /* with a word that is not as expected it returns at once, if the kernel knows the call */
+    s->has_alarm = futex_wait_two_shared(&s->alarm, 1, &s->alarm, 1, 1);
+    s->around_every_ns = s->has_alarm ? AROUND_RARE_NS : AROUND_NS;
+    local.alarm = &s->alarm;
     status = spawner_local_create(&local, &s->spawner, err);
     if (status != STATUS_OK) {
         supervisor_destroy(&s);
@@ -293,14 +299,17 @@ static bool look_around(struct supervisor *s, uint64_t now)
 }
 
 /* What has happened by now; true if anything has. While steps are in flight all that costs system
- * calls is looked at once a millisecond: the leader shares its core with a rank. */
+ * calls is looked at only when a process has ended, or now and then: the leader shares its core
+ * with a rank. */
 static bool look(struct supervisor *s)
 {
     bool any = step_take(s);
+    uint32_t alarm = atomic_load(&s->alarm);
     uint64_t now = clock_ns();
 
     any |= feed_all(s);
-    if (s->n_steps == 0 || now - s->around_ns >= AROUND_NS) {
+    if (s->n_steps == 0 || alarm != s->alarm_seen || now - s->around_ns >= s->around_every_ns) {
+        s->alarm_seen = alarm;
         any |= look_around(s, now);
     }
     return any;
@@ -317,7 +326,7 @@ static uint64_t next_wake(const struct supervisor *s, uint64_t deadline_ns)
     if (s->n_steps > 0 || talk_busy(s)) {
         uint64_t look_ns = s->looked_ns + (uint64_t)s->config.hang_ms * 1000000 / LOOKS_PER_HANG;
 
-        wake = MIN(wake, MAX(look_ns, s->around_ns + AROUND_NS)); /* not before look() does it */
+        wake = MIN(wake, MAX(look_ns, s->around_ns + s->around_every_ns)); /* when look() does it */
     }
     return wake;
 }
@@ -362,7 +371,7 @@ void supervisor_turn(struct supervisor *supervisor, uint64_t deadline_ns, struct
         step_wait(s, next_wake(s, deadline_ns));
         deadline_ns = 0;
     }
-    if (deadline_ns != 0 || (n_extra > 0 && clock_ns() - s->extra_ns >= AROUND_NS)) {
+    if (deadline_ns != 0 || (n_extra > 0 && clock_ns() - s->extra_ns >= s->around_every_ns)) {
         s->extra_ns = clock_ns();
         sleep_on_all(s, deadline_ns == 0 ? 0 : next_wake(s, deadline_ns), extra, n_extra);
     }

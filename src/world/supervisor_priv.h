@@ -65,9 +65,13 @@ struct supervisor {
     struct world_machine machine;
     struct spawner *spawner;
     struct hang hang;
-    uint64_t looked_ns; /* at progress words, */
-    uint64_t around_ns; /* at channels and processes, */
-    uint64_t extra_ns;  /* and at the caller's descriptors */
+    uint64_t looked_ns;     /* at progress words, */
+    uint64_t around_ns;     /* at channels and processes, */
+    uint64_t extra_ns;      /* and at the caller's descriptors */
+    _Atomic uint32_t alarm; /* changes when a process has started or ended */
+    uint32_t alarm_seen;
+    bool has_alarm;           /* this kernel can wait for it and for a rank at once */
+    uint64_t around_every_ns; /* how long channels may go unlooked at while steps are in flight */
 
     struct world_event events[SUPERVISOR_MAX_EVENTS]; /* to be fed, in order */
     uint32_t n_events;

@@ -11,7 +11,10 @@
 #include "base/mem.h"
 #include "world/supervisor_priv.h"
 
-enum { STEP_LOOK_NS = 1500 * 1000 }; /* longest sleep on a ring, and so how late a death is seen */
+enum {
+    STEP_LOOK_NS = 1500 * 1000, /* longest sleep on a ring, and so how late a death is seen, */
+    STEP_SLICE_NS = 50 * 1000 * 1000, /* where the death itself does not end the sleep */
+};
 
 static struct result_limits limits_of(const struct supervisor *s, const struct pending_step *step,
                                       uint32_t rank)
@@ -277,9 +280,15 @@ bool step_take(struct supervisor *s)
 
 void step_wait(struct supervisor *s, uint64_t deadline_ns)
 {
-    uint64_t soon = clock_ns() + STEP_LOOK_NS;
-    struct wait wait = wait_leader(MIN(deadline_ns, soon));
+    struct wait wait = wait_leader(deadline_ns);
 
+    if (s->has_alarm) {
+        wait.slice_ns = STEP_SLICE_NS;
+        wait.alarm = &s->alarm;
+        wait.heard = s->alarm_seen;
+    } else {
+        wait.deadline_ns = MIN(deadline_ns, clock_ns() + STEP_LOOK_NS);
+    }
     for (uint32_t r = 0; r < s->n_members; r++) {
         if ((s->steps[0].done & UINT64_C(1) << r) == 0 && s->wiring.attached[r]) {
             ring_wait_ready(&s->wiring.results[r], &wait);
