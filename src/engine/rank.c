@@ -275,8 +275,13 @@ static enum status dispatch(struct rank *rank, struct message *message, struct e
 static enum status take_message(struct rank *rank, uint64_t deadline_ns, struct err *err)
 {
     struct message message;
+    struct channel_counters before = rank->channel.counters;
     enum status status = channel_receive(&rank->channel, deadline_ns, &message, err);
 
+    status_page_count(&rank->wiring.status, STATUS_COUNTER_DROPPED_EPOCH,
+                      rank->channel.counters.dropped_epoch - before.dropped_epoch);
+    status_page_count(&rank->wiring.status, STATUS_COUNTER_DROPPED_SEQ,
+                      rank->channel.counters.dropped_seq - before.dropped_seq);
     if (status == STATUS_OK) {
         status = dispatch(rank, &message, err);
         message_release(&message);
@@ -312,6 +317,7 @@ static enum status take_record(struct rank *rank, struct err *err)
     struct ring_record record;
     enum status status = ring_read(&rank->wiring.plans, &wait, rank->record, &record, err);
 
+    status_page_count(&rank->wiring.status, STATUS_COUNTER_WAIT_NS, clock_ns() - now);
     if (status == STATUS_TIMEOUT) {
         if (rank->wiring.status.phase != STATUS_PHASE_IDLE) {
             enter_phase(rank, STATUS_PHASE_IDLE);

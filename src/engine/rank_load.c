@@ -80,6 +80,7 @@ static enum status join(struct rank *rank, struct message *message, struct err *
         rank->comm->timeout_ns =
             message_uint(message->json, "timeout_ms", COMM_TIMEOUT_MS) * 1000000;
         rank->watched = watched_comm_create(rank->comm, &rank->wiring.status, &rank->faults);
+        watched_comm_trace(rank->watched, &rank->wiring.trace);
     }
     return status;
 }

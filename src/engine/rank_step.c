@@ -317,6 +317,9 @@ enum status rank_step(struct rank *rank, const void *bytes, size_t n, size_t *re
                      ? err_set(&why, STATUS_DEVICE, "the device has failed, as injected")
                      : compute(rank, &plan, &result, &why);
         faults_alloc(&rank->faults);
+        watched_comm_step_end(
+            rank->watched, phase_of(&plan) == STATUS_PHASE_PREFILL ? TRACE_PREFILL : TRACE_DECODE,
+            plan.n_tokens);
         status_page_event(&rank->wiring.status, STATUS_EVENT_STEP_END, (uint32_t)-status,
                           plan.step);
         status_page_count(&rank->wiring.status, STATUS_COUNTER_STEPS, 1);

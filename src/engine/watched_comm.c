@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/watched_comm.h"
 
-#include <time.h>
-
 #include "base/clock.h"
 #include "base/mem.h"
 
@@ -19,13 +17,18 @@ static void publish(struct watched_comm *watched, bool waiting)
     status_page_progress(watched->status, &watched->at);
 }
 
-/* The time of clock_ns at the last tick. */
-static uint64_t tick_ns(void)
+static void record(const struct watched_comm *watched, enum trace_kind kind, enum trace_what what,
+                   uint32_t layer, uint64_t start, uint64_t end)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    trace_write(watched->trace, &(struct trace_record){
+                                    .start_ns = start,
+                                    .took_ns = end - start,
+                                    .kind = kind,
+                                    .what = what,
+                                    .step = (uint32_t)watched->at.step,
+                                    .layer = layer,
+                                    .number = kind == TRACE_COLLECTIVE ? watched->at.collective : 0,
+                                });
 }
 
 /* Before a collective; returns its start. */
@@ -40,17 +43,21 @@ static uint64_t enter(struct watched_comm *watched)
 }
 
 /* After it. */
-static void leave(struct watched_comm *watched, uint64_t start)
+static void leave(struct watched_comm *watched, enum trace_what what, uint64_t start)
 {
+    uint64_t end = clock_ns();
+
     publish(watched, false);
     status_page_count(watched->status, STATUS_COUNTER_COLLECTIVES, 1);
-    if (tick_ns() > start) { /* only then has it taken long, perhaps */
-        uint64_t took = clock_ns() - start;
-
-        if (took > LONG_NS) {
-            status_page_event(watched->status, STATUS_EVENT_COLLECTIVE, watched->at.collective,
-                              took);
-        }
+    if (watched->in_step) {
+        status_page_count(watched->status, STATUS_COUNTER_COLLECTIVE_NS, end - start);
+    }
+    if (end - start > LONG_NS) {
+        status_page_event(watched->status, STATUS_EVENT_COLLECTIVE, watched->at.collective,
+                          end - start);
+    }
+    if (watched->traced) {
+        record(watched, TRACE_COLLECTIVE, what, watched->at.layer, start, end);
     }
 }
 
@@ -60,7 +67,7 @@ static enum status sum_tree(struct comm *comm, const struct comm_tree *args, str
     uint64_t start = enter(watched);
     enum status status = comm_sum_tree(watched->inner, args, err);
 
-    leave(watched, start);
+    leave(watched, TRACE_SUM_TREE, start);
     return status;
 }
 
@@ -71,7 +78,7 @@ static enum status all_reduce(struct comm *comm, const struct comm_data *data,
     uint64_t start = enter(watched);
     enum status status = comm_all_reduce(watched->inner, data, reduction, err);
 
-    leave(watched, start);
+    leave(watched, TRACE_ALL_REDUCE, start);
     return status;
 }
 
@@ -81,7 +88,7 @@ static enum status all_gather(struct comm *comm, const struct comm_data *data, s
     uint64_t start = enter(watched);
     enum status status = comm_all_gather(watched->inner, data, err);
 
-    leave(watched, start);
+    leave(watched, TRACE_ALL_GATHER, start);
     return status;
 }
 
@@ -92,7 +99,7 @@ static enum status broadcast(struct comm *comm, const struct comm_data *data, ui
     uint64_t start = enter(watched);
     enum status status = comm_broadcast(watched->inner, data, root, err);
 
-    leave(watched, start);
+    leave(watched, TRACE_BROADCAST, start);
     return status;
 }
 
@@ -102,7 +109,7 @@ static enum status barrier(struct comm *comm, struct err *err)
     uint64_t start = enter(watched);
     enum status status = comm_barrier(watched->inner, err);
 
-    leave(watched, start);
+    leave(watched, TRACE_BARRIER, start);
     return status;
 }
 
@@ -156,10 +163,40 @@ void watched_comm_destroy(struct watched_comm **watched)
     *watched = NULL;
 }
 
+void watched_comm_trace(struct watched_comm *watched, struct trace_writer *trace)
+{
+    watched->trace = trace;
+}
+
 void watched_comm_step(struct watched_comm *watched, uint64_t step)
 {
     watched->at = (struct status_progress){.step = step};
     publish(watched, false);
+    watched->in_step = true;
+    watched->in_layer = false;
+    watched->traced = watched->trace != NULL && trace_is_asked(watched->trace);
+    watched->step_ns = clock_ns();
+}
+
+static void end_layer(struct watched_comm *watched, uint64_t now)
+{
+    if (watched->in_layer) {
+        record(watched, TRACE_LAYER, TRACE_DECODE, watched->at.layer, watched->layer_ns, now);
+    }
+    watched->in_layer = false;
+}
+
+void watched_comm_step_end(struct watched_comm *watched, enum trace_what what, uint32_t n_rows)
+{
+    uint64_t now = clock_ns();
+
+    status_page_count(watched->status, STATUS_COUNTER_STEP_NS, now - watched->step_ns);
+    if (watched->traced) {
+        end_layer(watched, now);
+        record(watched, TRACE_STEP, what, n_rows, watched->step_ns, now);
+    }
+    watched->traced = false;
+    watched->in_step = false;
 }
 
 void watched_comm_tick(struct watched_comm *watched)
@@ -170,6 +207,13 @@ void watched_comm_tick(struct watched_comm *watched)
 
 void watched_comm_layer(struct watched_comm *watched, uint32_t layer)
 {
+    if (watched->traced) {
+        uint64_t now = clock_ns();
+
+        end_layer(watched, now);
+        watched->in_layer = true;
+        watched->layer_ns = now;
+    }
     watched->at.layer = layer;
     publish(watched, false);
     faults_at_layer(watched->faults, watched->at.step, layer);

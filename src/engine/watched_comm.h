@@ -6,9 +6,9 @@
  * there before the rank shows as waiting: a rank that was made to hang or to be slow is the
  * culprit.
  *
- * The flight recorder gets collectives of more than 1 ms only: a step has many. They are noticed by
- * the kernel's clock tick (1 to 10 ms), which costs a fifth of a look at the clock; a collective
- * between two ticks leaves no trace.
+ * The flight recorder gets collectives of more than 1 ms only: a step has many. The time of all in
+ * a step is counted, and while the leader asks for it (trace_ring.h) each step, layer and
+ * collective is recorded; asked or not is looked at when a step begins.
  *
  * The inner communicator, status page and faults are borrowed and outlive it. Threads: as comm.h;
  * the status page is written by the thread that calls.
@@ -17,6 +17,7 @@
 
 #include "comm/comm.h"
 #include "engine/fault.h"
+#include "rpc/trace_ring.h"
 
 struct watched_comm {
     struct comm comm; /* what the model is given */
@@ -24,6 +25,12 @@ struct watched_comm {
     struct status_writer *status;
     struct faults *faults;
     struct status_progress at;
+    struct trace_writer *trace; /* NULL: none */
+    bool in_step;
+    bool traced; /* this step is */
+    bool in_layer;
+    uint64_t step_ns;  /* when the step began, */
+    uint64_t layer_ns; /* and the layer */
 };
 
 /* Never NULL. rank, n_ranks and timeout_ns begin as those of inner; a later change of timeout_ns is
@@ -34,11 +41,17 @@ struct watched_comm *watched_comm_create(struct comm *inner, struct status_write
 /* Ends the wrapper, not inner, as comm_destroy on its comm does. */
 void watched_comm_destroy(struct watched_comm **watched);
 
-/* A step begins: before its first layer and collective. */
+/* Where the leader may ask for records; borrowed. */
+void watched_comm_trace(struct watched_comm *watched, struct trace_writer *trace);
+
+/* A step begins, before its first layer and collective; and ends. what: TRACE_PREFILL or
+ * TRACE_DECODE. */
 void watched_comm_step(struct watched_comm *watched, uint64_t step);
+void watched_comm_step_end(struct watched_comm *watched, enum trace_what what, uint32_t n_rows);
 
 /* The rank computes: its progress word moves. */
 void watched_comm_tick(struct watched_comm *watched);
 
-/* A layer of the step begins; carries out the faults that wait for it. */
+/* A layer of the step begins (after the last one: the output head); carries out the faults that
+ * wait for it. */
 void watched_comm_layer(struct watched_comm *watched, uint32_t layer);

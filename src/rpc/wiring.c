@@ -7,6 +7,8 @@
 #include "rpc/region.h"
 
 enum {
+    /* Memory of the trace ring is taken from the machine when it is first written. */
+    FIXED_BYTES = sizeof(struct ring_line) + sizeof(struct trace_ring), /* behind the status page */
     STATUS_BYTES = (STATUS_PAGE_BYTES + RING_LINE_BYTES - 1) / RING_LINE_BYTES * RING_LINE_BYTES
 };
 
@@ -28,7 +30,7 @@ size_t wiring_leader_bytes(const struct wiring_shape *shape)
     if (bytes == 0 || shape->n_ranks == 0 || shape->n_ranks > RING_MAX_READERS) {
         return 0;
     }
-    return bytes + shape->n_ranks * sizeof(struct ring_line);
+    return bytes + shape->n_ranks * sizeof(struct ring_line) + sizeof(struct trace_switch);
 }
 
 size_t wiring_rank_bytes(const struct wiring_shape *shape)
@@ -36,7 +38,7 @@ size_t wiring_rank_bytes(const struct wiring_shape *shape)
     struct ring_shape results = result_ring(shape);
     size_t bytes = ring_bytes(&results);
 
-    return bytes == 0 ? 0 : STATUS_BYTES + sizeof(struct ring_line) + bytes;
+    return bytes == 0 ? 0 : STATUS_BYTES + FIXED_BYTES + bytes;
 }
 
 static struct ring_line *leader_line(const struct wiring_shape *shape, const void *leader,
@@ -50,6 +52,21 @@ static struct ring_line *leader_line(const struct wiring_shape *shape, const voi
 static struct ring_line *rank_line(const void *rank)
 {
     return (struct ring_line *)((uintptr_t)rank + STATUS_BYTES);
+}
+
+static struct trace_ring *trace_ring(const void *rank)
+{
+    return (struct trace_ring *)(rank_line(rank) + 1);
+}
+
+static void *result_memory(const void *rank)
+{
+    return trace_ring(rank) + 1;
+}
+
+static struct trace_switch *trace_switch(const struct wiring_shape *shape, const void *leader)
+{
+    return (struct trace_switch *)leader_line(shape, leader, shape->n_ranks);
 }
 
 json_t *wiring_to_json(const struct wiring_shape *shape)
@@ -115,14 +132,24 @@ enum status wiring_leader_init(struct wiring_leader *wiring, const struct wiring
 enum status wiring_leader_attach(struct wiring_leader *wiring, uint32_t rank, struct err *err)
 {
     struct ring_shape results = result_ring(&wiring->shape);
-    const void *ring = (const char *)rank_line(wiring->ranks[rank]) + sizeof(struct ring_line);
-    enum status status = ring_reader_init(&wiring->results[rank], ring, &results,
-                                          leader_line(&wiring->shape, wiring->own, rank), err);
+    enum status status =
+        ring_reader_init(&wiring->results[rank], result_memory(wiring->ranks[rank]), &results,
+                         leader_line(&wiring->shape, wiring->own, rank), err);
 
     if (status == STATUS_OK) {
         wiring->attached[rank] = true;
     }
     return status;
+}
+
+void wiring_leader_trace(struct wiring_leader *wiring, bool on)
+{
+    atomic_store_explicit(&trace_switch(&wiring->shape, wiring->own)->on, on, memory_order_relaxed);
+}
+
+const struct trace_ring *wiring_leader_trace_ring(const struct wiring_leader *wiring, uint32_t rank)
+{
+    return trace_ring(wiring->ranks[rank]);
 }
 
 void wiring_leader_release(struct wiring_leader *wiring)
@@ -143,7 +170,7 @@ enum status wiring_rank_init(struct wiring_rank *wiring, int own_fd, uint32_t ra
     enum status status;
 
     *wiring = (struct wiring_rank){.rank = rank};
-    if (fstat(own_fd, &info) != 0 || (size_t)info.st_size < STATUS_BYTES) {
+    if (fstat(own_fd, &info) != 0 || (size_t)info.st_size < STATUS_BYTES + FIXED_BYTES) {
         return err_set(err, STATUS_CORRUPT, "descriptor %d is no region of a rank", own_fd);
     }
     wiring->own_bytes = (size_t)info.st_size;
@@ -179,7 +206,9 @@ enum status wiring_rank_connect(struct wiring_rank *wiring, const struct wiring_
     wiring->shape = *shape;
     wiring->leader = memory;
     readers[0] = leader_line(shape, memory, wiring->rank);
-    ring_writer_init(&wiring->results, line + 1, &results, readers, 1);
+    wiring->trace = (struct trace_writer){.ring = trace_ring(wiring->own),
+                                          .asked = trace_switch(shape, memory)};
+    ring_writer_init(&wiring->results, result_memory(wiring->own), &results, readers, 1);
     return ring_reader_init(&wiring->plans, memory, &plans, line, err);
 }
 

@@ -3,8 +3,9 @@
  * How the shared memory of one epoch is laid out, for both of its sides. There is one region that
  * the leader writes and one for each rank, written by that rank alone:
  *
- *   leader's region   step ring (plans) | the leader's line of each rank's result ring
- *   rank's region     status page | the rank's line of the step ring | result ring
+ *   leader's region   step ring (plans) | the leader's line of each rank's result ring | trace
+ * switch rank's region     status page | the rank's line of the step ring | trace ring | result
+ * ring
  *
  * A rank has its region from its start, so that its status page tells of its whole life; the
  * leader's comes with comm_init. Mappings are private to one thread on each side; the descriptors
@@ -15,6 +16,7 @@
 #include "json/json.h"
 #include "rpc/ring.h"
 #include "rpc/status_page.h"
+#include "rpc/trace_ring.h"
 
 struct wiring_shape {
     uint64_t epoch;
@@ -51,6 +53,10 @@ NODISCARD enum status wiring_leader_init(struct wiring_leader *wiring,
                                          const int *rank_fds, struct err *err);
 NODISCARD enum status wiring_leader_attach(struct wiring_leader *wiring, uint32_t rank,
                                            struct err *err);
+/* Whether the ranks are to write what they do into their trace rings, and a rank's ring. */
+void wiring_leader_trace(struct wiring_leader *wiring, bool on);
+const struct trace_ring *wiring_leader_trace_ring(const struct wiring_leader *wiring,
+                                                  uint32_t rank);
 void wiring_leader_release(struct wiring_leader *wiring); /* accepts a zeroed one */
 
 /* A rank's side. */
@@ -63,6 +69,7 @@ struct wiring_rank {
     struct status_writer status;
     struct ring_reader plans;
     struct ring_writer results;
+    struct trace_writer trace; /* asked for by nobody before wiring_rank_connect */
 };
 
 /* At the rank's start: maps its region (writable, then sealed) and starts its status page. */

@@ -256,6 +256,77 @@ static void test_long_ones_are_recorded(void **state)
     scene_end(&scene);
 }
 
+/* While the leader asks for it a step is recorded: as it begins, so it stays until it ends; what is
+ * recorded nests, and the times of all collectives of steps are counted. */
+static void test_trace(void **state)
+{
+    struct trace_ring *ring = mem_alloc(1, sizeof(*ring) + 128);
+    struct trace_ring *aligned = (struct trace_ring *)(((uintptr_t)ring + 127) / 128 * 128);
+    struct trace_switch asked = {0};
+    struct trace_writer writer = {.ring = aligned, .asked = &asked};
+    struct trace_record out[20];
+    struct trace_reader reader;
+    struct scene scene;
+    uint64_t lost = 0;
+    uint64_t in_collectives = 0;
+    uint32_t n;
+
+    (void)state;
+    assert_non_null(ring);
+    trace_reader_init(&reader, aligned);
+    scene_begin(&scene);
+    watched_comm_trace(scene.watched, &writer);
+    assert_int_equal(comm_barrier(scene.comm, NULL), STATUS_OK); /* in no step */
+    read_page(&scene);
+    assert_int_equal(scene.drill.seen.counters[STATUS_COUNTER_COLLECTIVE_NS], 0);
+    scene.probe.took_ns = 2 * MS;
+    for (uint64_t step = 1; step <= 3; step++) {
+        atomic_store(&asked.on, step == 2);
+        watched_comm_step(scene.watched, step);
+        atomic_store(&asked.on, step == 1); /* too late for this one */
+        for (uint32_t layer = 0; layer < 3; layer++) {
+            watched_comm_layer(scene.watched, layer);
+            if (layer < 2) {
+                assert_int_equal(
+                    comm_all_reduce(scene.comm, &(struct comm_data){0}, COMM_SUM, NULL), STATUS_OK);
+            }
+        }
+        watched_comm_step_end(scene.watched, TRACE_PREFILL, 77);
+    }
+    n = trace_read(&reader, out, ARRAY_LEN(out), &lost);
+    assert_int_equal(n, 2 + 3 + 1);
+    assert_int_equal(lost, 0);
+    for (uint32_t i = 0; i < n; i++) {
+        static const enum trace_kind kinds[] = {TRACE_COLLECTIVE, TRACE_LAYER, TRACE_COLLECTIVE,
+                                                TRACE_LAYER,      TRACE_LAYER, TRACE_STEP};
+        static const uint32_t layers[] = {0, 0, 1, 1, 2, 77};
+
+        assert_int_equal(out[i].kind, kinds[i]);
+        assert_int_equal(out[i].layer, layers[i]);
+        assert_int_equal(out[i].step, 2);
+        assert_true(out[i].start_ns >= out[5].start_ns);
+        assert_true(out[i].start_ns + out[i].took_ns <= out[5].start_ns + out[5].took_ns);
+        if (kinds[i] == TRACE_COLLECTIVE) { /* and within its layer, which ends after it */
+            assert_int_equal(out[i].what, TRACE_ALL_REDUCE);
+            assert_int_equal(out[i].number, layers[i] + 1);
+            assert_true(out[i].took_ns >= 2 * MS);
+            assert_true(out[i].start_ns >= out[i + 1].start_ns);
+            assert_true(out[i].start_ns + out[i].took_ns <=
+                        out[i + 1].start_ns + out[i + 1].took_ns);
+            in_collectives += out[i].took_ns;
+        }
+    }
+    assert_int_equal(out[5].what, TRACE_PREFILL);
+    assert_int_equal(out[2].start_ns + out[2].took_ns <= out[4].start_ns, true);
+    read_page(&scene);
+    assert_true(scene.drill.seen.counters[STATUS_COUNTER_COLLECTIVE_NS] >= 12 * MS);
+    assert_true(scene.drill.seen.counters[STATUS_COUNTER_COLLECTIVE_NS] >= in_collectives);
+    assert_true(scene.drill.seen.counters[STATUS_COUNTER_STEP_NS] >=
+                scene.drill.seen.counters[STATUS_COUNTER_COLLECTIVE_NS]);
+    scene_end(&scene);
+    free(ring);
+}
+
 /* A rank that hangs before a collective shows where, and not as one that waits. */
 static void play_steps(struct drill *drill)
 {
@@ -379,6 +450,7 @@ int main(void)
         cmocka_unit_test(test_passes_through),
         cmocka_unit_test(test_progress),
         cmocka_unit_test(test_long_ones_are_recorded),
+        cmocka_unit_test(test_trace),
         cmocka_unit_test(test_hang),
         cmocka_unit_test(test_kill_in_layer),
         cmocka_unit_test(test_slow),

@@ -128,6 +128,64 @@ static void test_records(void **state)
     close_rig(&rig);
 }
 
+/* Records of all ranks reach the leader, who alone says whether there are any; a full ring of them
+ * and a full ring of results leave each other, and the status page, alone. */
+static void test_trace(void **state)
+{
+    static _Alignas(8) uint8_t in[1000];
+    struct trace_reader readers[N_RANKS];
+    struct trace_record out;
+    struct rig rig;
+    uint64_t lost = 0;
+    uint64_t number;
+
+    (void)state;
+    open_rig(&rig, &usual);
+    connect_all(&rig);
+    for (uint32_t r = 0; r < N_RANKS; r++) {
+        uint8_t result[200];
+
+        memset(result, 0x5a, sizeof(result));
+        trace_reader_init(&readers[r], wiring_leader_trace_ring(&rig.leader, r));
+        assert_false(trace_is_asked(&rig.ranks[r].trace));
+        for (uint32_t i = 0; i < usual.n_slots; i++) {
+            assert_int_equal(ring_publish(&rig.ranks[r].results, RING_RESULT, result,
+                                          sizeof(result), &number, NULL),
+                             STATUS_OK);
+        }
+    }
+    wiring_leader_trace(&rig.leader, true);
+    for (uint32_t r = 0; r < N_RANKS; r++) {
+        assert_true(trace_is_asked(&rig.ranks[r].trace));
+        for (uint32_t i = 1; i <= TRACE_SLOTS; i++) {
+            trace_write(&rig.ranks[r].trace,
+                        &(struct trace_record){.start_ns = UINT64_MAX / 2, .step = i, .layer = r});
+        }
+    }
+    for (uint32_t r = 0; r < N_RANKS; r++) {
+        for (uint32_t i = 0; i < usual.n_slots; i++) {
+            assert_int_equal(read_now(&rig.leader.results[r], in).n_bytes, 200);
+            assert_int_equal(in[0] + in[199], 0x5a * 2);
+        }
+        for (uint32_t i = 2; i <= TRACE_SLOTS; i++) {
+            assert_int_equal(trace_read(&readers[r], &out, 1, &lost), 1);
+            assert_int_equal(out.step, i);
+            assert_int_equal(out.layer, r);
+        }
+        assert_int_equal(status_page_progress_read(rig.leader.ranks[r]).step, 0);
+    }
+    assert_int_equal(lost, N_RANKS);
+    wiring_leader_trace(&rig.leader, false);
+    assert_false(trace_is_asked(&rig.ranks[0].trace));
+    for (uint32_t r = 0; r < N_RANKS; r++) { /* what the leader says of results is no switch */
+        assert_int_equal(ring_publish(&rig.ranks[r].results, RING_RESULT, in, 1, &number, NULL),
+                         STATUS_OK);
+        read_now(&rig.leader.results[r], in);
+        assert_false(trace_is_asked(&rig.ranks[0].trace));
+    }
+    close_rig(&rig);
+}
+
 /* The status page is the first thing there, and the leader sees it. */
 static void test_status_page(void **state)
 {
@@ -372,11 +430,17 @@ static void test_bad_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_records),       cmocka_unit_test(test_status_page),
-        cmocka_unit_test(test_sealed),        cmocka_unit_test(test_shapes),
-        cmocka_unit_test(test_wrong_regions), cmocka_unit_test(test_wrong_connections),
-        cmocka_unit_test(test_strangers),     cmocka_unit_test(test_attach_to_nothing),
-        cmocka_unit_test(test_json),          cmocka_unit_test(test_bad_json),
+        cmocka_unit_test(test_records),
+        cmocka_unit_test(test_trace),
+        cmocka_unit_test(test_status_page),
+        cmocka_unit_test(test_sealed),
+        cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_wrong_regions),
+        cmocka_unit_test(test_wrong_connections),
+        cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_attach_to_nothing),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_bad_json),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
