@@ -82,6 +82,22 @@ static const struct route *find_route(const struct api *api, const char *method,
     return found;
 }
 
+/* "GET, HEAD": what the path takes, as a 405 must say. */
+static void add_allow(const struct api *api, struct http_exchange *x)
+{
+    struct buf methods = {0};
+
+    for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
+        if (match_path(&routes[i], http_path(x)) != 0 &&
+            ((routes[i].flags & ROUTE_FAULTS) == 0 || api->config.allow_faults)) {
+            buf_printf(&methods, "%s%s%s", methods.len > 0 ? ", " : "", routes[i].method,
+                       strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
+        }
+    }
+    http_answer_header(x, "Allow", buf_str(&methods));
+    buf_release(&methods);
+}
+
 /* --- Answers --- */
 
 const struct api_config *answer_config(const struct answer *answer)
@@ -246,6 +262,7 @@ static bool check_route(struct answer *answer, bool path_known)
     const struct route *route = answer->route;
 
     if (route == NULL && path_known) {
+        add_allow(api, x);
         return api_error_set(&answer->error, 405, NULL, "%s does not take %s", http_path(x),
                              http_method(x));
     }

@@ -136,7 +136,6 @@ static void on_loaded(void *arg, struct host *host, enum status status, const ch
                  (unsigned long long)served->load_ms);
         return;
     }
-    s->n_up--;
     snprintf(served->why, sizeof(served->why), "%s", why);
     if (served->starts && !s->stopping) { /* what the server was started for */
         err_set(&s->err, status, "%s", why);
@@ -178,6 +177,16 @@ static enum status add_model(struct serve *s, const struct options *options, boo
     return status;
 }
 
+static struct served *find_path(struct serve *s, const char *path)
+{
+    for (uint32_t i = 0; i < registry_count(&s->registry); i++) {
+        if (strcmp(registry_at(&s->registry, i)->path, path) == 0) {
+            return registry_at(&s->registry, i);
+        }
+    }
+    return NULL;
+}
+
 /* POST /models/load of a path, or of a name in the hub's cache, that no entry has. */
 static enum status add_asked(void *arg, const char *path, struct served **ret_served,
                              struct err *err)
@@ -185,17 +194,25 @@ static enum status add_asked(void *arg, const char *path, struct served **ret_se
     struct serve *s = arg;
     const struct hub_options hub = {.name = path};
     struct options *options = NULL;
+    struct served *asked_before;
     struct service service = {0};
     char *found = NULL;
     enum status status;
 
-    if (s->n_models == SERVED_MAX) {
-        return err_set(err, STATUS_LIMIT, "at most %d models", SERVED_MAX);
-    }
     if (access(path, F_OK) == 0) {
         found = xstrdup(path);
     } else if (!hub_is_name(path) || hub_resolve(&hub, &found, err) != STATUS_OK) {
         return err_set(err, STATUS_NOT_FOUND, "%s is no model here", path);
+    }
+    asked_before = find_path(s, found);
+    if (asked_before != NULL) {
+        *ret_served = asked_before;
+        free(found);
+        return STATUS_OK;
+    }
+    if (s->n_models == SERVED_MAX) {
+        free(found);
+        return err_set(err, STATUS_LIMIT, "at most %d models", SERVED_MAX);
     }
     options = xalloc(sizeof(*options));
     *options = *s->options;

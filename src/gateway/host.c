@@ -150,6 +150,14 @@ enum status host_unload(struct host *host, uint32_t drain_ms, struct err *err)
 
 /* --- News --- */
 
+/* Only here: who reads `down` may load again at once, and the reason of a failure is known. */
+static void set_down(struct host *h)
+{
+    pthread_mutex_lock(&h->lock);
+    h->snapshot = (struct host_snapshot){.phase = HOST_DOWN};
+    pthread_mutex_unlock(&h->lock);
+}
+
 static void free_news(struct host_news *news)
 {
     free(news->events);
@@ -174,6 +182,7 @@ void news_deliver(struct mail *mail)
     if (news->stopped) {
         join(h);
         mailbox_deliver(&h->box); /* what came too late for the thread */
+        set_down(h);
     }
     if (news->loaded && h->config.on.loaded != NULL) {
         h->config.on.loaded(h->config.on.arg, h, news->status, news->why);

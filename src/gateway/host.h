@@ -56,9 +56,9 @@ enum { HOST_MAX_FDS = 12, HOST_MAX_RANKS = SUPERVISOR_MAX_RANKS };
 /* What the front is told. */
 struct host_handlers {
     void *arg;
-    /* A load ended: STATUS_OK, or why not (the host is then unloaded again). */
+    /* A load ended: STATUS_OK, or why not; then stopped follows at once. */
     void (*loaded)(void *arg, struct host *host, enum status status, const char *why);
-    /* An unload ended. */
+    /* It is down again, once for each host_load that began. */
     void (*stopped)(void *arg, struct host *host);
 };
 

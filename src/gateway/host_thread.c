@@ -477,7 +477,6 @@ void *host_run(void *host)
     h->last_step_ns = 0;
     h->load_start_ns = clock_ns();
     if (h->config.backend.open(h->config.backend.arg, &on, &h->world, &err) != STATUS_OK) {
-        publish_phase(h, HOST_DOWN);
         post_loaded(h, err.status, err.text);
         return NULL;
     }
@@ -490,8 +489,7 @@ void *host_run(void *host)
         }
     }
     close_world(h);
-    publish_phase(h, HOST_DOWN);
-    if (up) {
+    if (up) { /* and the front says that it is down */
         news_of_turn(h)->stopped = true;
         send_news(h);
     } else {

@@ -51,8 +51,9 @@ def is_alive(pid):
 class Server:
     """`lockstep serve MODEL ARGUMENTS`; url and port once it listens."""
 
-    def __init__(self, program, model, *arguments, env=None):
-        self.args = [str(program), "serve", str(model), "--port", "0", *map(str, arguments)]
+    def __init__(self, program, model, *arguments, env=None, key=None):
+        self.args = [str(program), "serve", *([] if model is None else [str(model)]),
+                     *(["--port", "0"] if "--port" not in arguments else []), *map(str, arguments)]
         self.process = subprocess.Popen(self.args, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         stdin=subprocess.DEVNULL, start_new_session=True,
                                         env={**os.environ, **(env or {})})
@@ -61,9 +62,11 @@ class Server:
         self.listening = threading.Event()
         self.port = None
         self.model = None
-        self.key = None
-        for stream, lines in ((self.process.stdout, self.lines), (self.process.stderr, self.errors)):
-            threading.Thread(target=self._read, args=(stream, lines), daemon=True).start()
+        self.key = key
+        self.readers = [threading.Thread(target=self._read, args=of, daemon=True) for of in
+                        ((self.process.stdout, self.lines), (self.process.stderr, self.errors))]
+        for reader in self.readers:
+            reader.start()
 
     def _read(self, stream, lines):
         for line in stream:
