@@ -28,17 +28,18 @@ static bool check_tools(const json_t *tools, struct api_error *error)
     return true;
 }
 
-static bool has_tool(const json_t *tools, const char *name)
+static json_t *find_tool(const json_t *tools, const char *name)
 {
     for (size_t i = 0; i < json_array_size(tools); i++) {
-        const json_t *function = json_object_get(json_array_get(tools, i), "function");
-        const char *text = json_string_value(json_object_get(function, "name"));
+        json_t *tool = json_array_get(tools, i);
+        const char *text =
+            json_string_value(json_object_get(json_object_get(tool, "function"), "name"));
 
         if (text != NULL && strcmp(text, name) == 0) {
-            return true;
+            return tool;
         }
     }
-    return false;
+    return NULL;
 }
 
 static bool parse_choice_object(struct chat_body *body, const json_t *choice,
@@ -50,12 +51,56 @@ static bool parse_choice_object(struct chat_body *body, const json_t *choice,
     if (name == NULL) {
         return api_error_field(error, "tool_choice", "names no function");
     }
-    if (!has_tool(body->tools, name)) {
+    if (find_tool(body->tools, name) == NULL) {
         return api_error_field(error, "tool_choice", "\"%.100s\" is none of the tools", name);
     }
     body->choice = CHAT_TOOLS_NAMED;
     body->tool_name = name;
     return true;
+}
+
+static bool mode_of(struct chat_body *body, const char *mode, struct api_error *error)
+{
+    if (strcmp(mode, "none") == 0) {
+        body->choice = CHAT_TOOLS_NONE;
+        return true;
+    }
+    if (strcmp(mode, "auto") != 0 && strcmp(mode, "required") != 0) {
+        return api_error_field(error, "tool_choice",
+                               "must be none, auto, required or a function of tools");
+    }
+    if (json_array_size(body->tools) == 0 && strcmp(mode, "required") == 0) {
+        return api_error_field(error, "tool_choice", "is \"required\", and there are no tools");
+    }
+    body->choice = strcmp(mode, "required") == 0 ? CHAT_TOOLS_REQUIRED : body->choice;
+    return true;
+}
+
+/* {"type":"allowed_tools","allowed_tools":{"mode","tools":[...]}} */
+static bool parse_allowed(struct chat_body *body, const json_t *choice, struct api_error *error)
+{
+    const json_t *allowed = json_object_get(choice, "allowed_tools");
+    const json_t *list = json_object_get(allowed, "tools");
+    const char *mode = json_string_value(json_object_get(allowed, "mode"));
+
+    if (json_array_size(list) == 0 || mode == NULL) {
+        return api_error_field(error, "tool_choice", "allowed_tools needs a mode and tools");
+    }
+    body->allowed = json_array();
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *function = json_object_get(json_array_get(list, i), "function");
+        const char *name = json_string_value(json_object_get(function, "name"));
+        json_t *tool = name == NULL ? NULL : find_tool(body->tools, name);
+
+        if (tool == NULL) {
+            return api_error_field(error, "tool_choice", "entry %zu is none of the tools", i);
+        }
+        json_array_append(body->allowed, tool);
+    }
+    if (json_array_size(list) == 1 && strcmp(mode, "required") == 0) {
+        return parse_choice_object(body, json_array_get(list, 0), error);
+    }
+    return mode_of(body, mode, error);
 }
 
 static bool parse_choice(struct chat_body *body, const json_t *choice, struct api_error *error)
@@ -67,21 +112,13 @@ static bool parse_choice(struct chat_body *body, const json_t *choice, struct ap
         return true;
     }
     if (json_is_object(choice)) {
-        return parse_choice_object(body, choice, error);
+        const char *type = json_string_value(json_object_get(choice, "type"));
+
+        return type != NULL && strcmp(type, "allowed_tools") == 0
+                   ? parse_allowed(body, choice, error)
+                   : parse_choice_object(body, choice, error);
     }
-    if (text != NULL && strcmp(text, "none") == 0) {
-        body->choice = CHAT_TOOLS_NONE;
-        return true;
-    }
-    if (text == NULL || (strcmp(text, "auto") != 0 && strcmp(text, "required") != 0)) {
-        return api_error_field(error, "tool_choice",
-                               "must be none, auto, required or a function of tools");
-    }
-    if (json_array_size(body->tools) == 0 && strcmp(text, "required") == 0) {
-        return api_error_field(error, "tool_choice", "is \"required\", and there are no tools");
-    }
-    body->choice = strcmp(text, "required") == 0 ? CHAT_TOOLS_REQUIRED : body->choice;
-    return true;
+    return mode_of(body, text == NULL ? "" : text, error);
 }
 
 /* --- messages --- */
@@ -225,6 +262,23 @@ static bool copy_messages(const json_t *from, json_t **ret_messages, struct api_
     return true;
 }
 
+/* none, minimal, ...: what the words mean is the template's business, but for none. */
+static bool parse_effort(struct chat_body *body, const json_t *json, struct api_error *error)
+{
+    static const char *const known[] = {"none", "minimal", "low", "medium", "high", "xhigh", "max"};
+
+    if (!field_text(json, "reasoning_effort", &body->effort, error) || body->effort == NULL) {
+        return error->status == 0;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        if (strcmp(body->effort, known[i]) == 0) {
+            return true;
+        }
+    }
+    return api_error_field(error, "reasoning_effort",
+                           "must be none, minimal, low, medium, high, xhigh or max");
+}
+
 bool chat_body_parse(struct chat_body *body, const json_t *json, struct api_error *error)
 {
     const json_t *messages = NULL;
@@ -234,7 +288,9 @@ bool chat_body_parse(struct chat_body *body, const json_t *json, struct api_erro
         !field_array(json, "tools", &body->tools, error) ||
         !field_object(json, "chat_template_kwargs", &body->kwargs, error) ||
         !field_bool(json, "parallel_tool_calls", &parallel, error) ||
-        !field_bool(json, "continue_final_message", &body->go_on, error)) {
+        !field_bool(json, "continue_final_message", &body->go_on, error) ||
+        !field_bool(json, "add_special_tokens", &body->add_special, error) ||
+        !parse_effort(body, json, error)) {
         return false;
     }
     body->add_generation_prompt = !body->go_on;
@@ -260,9 +316,15 @@ bool chat_body_parse(struct chat_body *body, const json_t *json, struct api_erro
 static json_t *template_input(const struct chat_body *body)
 {
     json_t *input = json_object();
+    const json_t *tools = body->allowed != NULL ? body->allowed : body->tools;
     const char *key;
     json_t *value;
 
+    if (body->effort != NULL) {
+        json_object_set_new(input, "reasoning_effort", json_string(body->effort));
+        json_object_set_new(input, "enable_thinking",
+                            json_boolean(strcmp(body->effort, "none") != 0));
+    }
     json_object_foreach((json_t *)body->kwargs, key, value)
     {
         json_object_set(input, key, value);
@@ -272,8 +334,8 @@ static json_t *template_input(const struct chat_body *body)
     if (body->go_on) {
         json_object_set_new(input, "continue_final_message", json_true());
     }
-    if (body->choice != CHAT_TOOLS_NONE && json_array_size(body->tools) > 0) {
-        json_object_set(input, "tools", (json_t *)body->tools);
+    if (body->choice != CHAT_TOOLS_NONE && json_array_size(tools) > 0) {
+        json_object_set(input, "tools", (json_t *)tools);
     }
     if (body->documents != NULL) {
         json_object_set(input, "documents", (json_t *)body->documents);
@@ -325,6 +387,7 @@ bool chat_body_render(const struct chat_body *body, const struct chat_prompt *pr
 void chat_body_release(struct chat_body *body)
 {
     json_decref(body->messages);
+    json_decref(body->allowed);
     *body = (struct chat_body){0};
 }
 
@@ -360,7 +423,7 @@ bool chat_generation_prompt(struct generation *g, const struct chat_body *body)
         g->prompts = xcalloc(1, sizeof(*g->prompts));
         g->spec.prompts = g->prompts;
         g->spec.n_prompts = 1;
-        ok = generation_encode(g, 0, buf_str(&text), text.len, false, "messages");
+        ok = generation_encode(g, 0, buf_str(&text), text.len, body->add_special, "messages");
     }
     buf_release(&text);
     return ok;
@@ -403,10 +466,31 @@ bool chat_parse_response_format(const json_t *body, struct api_error *error)
                            "type \"%.40s\" is not supported by this server", type);
 }
 
+/* modalities: text alone; include_reasoning. */
+static bool parse_modalities(struct generation *g, const json_t *body, struct api_error *error)
+{
+    const json_t *list = NULL;
+    bool reasoning = true;
+
+    if (!field_array(body, "modalities", &list, error) ||
+        !field_bool(body, "include_reasoning", &reasoning, error)) {
+        return false;
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+
+        if (name == NULL || strcmp(name, "text") != 0) {
+            return api_error_field(error, "modalities", "entry %zu is not \"text\"", i);
+        }
+    }
+    g->hide_reasoning = !reasoning;
+    return true;
+}
+
 static bool parse(struct generation *g, const json_t *json, struct api_error *error)
 {
-    static const char *const refused[] = {"functions", "function_call",      "audio",
-                                          "echo",      "web_search_options", "prompt_logprobs"};
+    static const char *const refused[] = {"functions", "function_call", "audio", "echo",
+                                          "web_search_options"};
     struct chat_body body = {0};
     bool completion = field_get(json, "max_completion_tokens") != NULL;
     const char *name = completion ? "max_completion_tokens" : "max_tokens";
@@ -415,6 +499,7 @@ static bool parse(struct generation *g, const json_t *json, struct api_error *er
     bool ok = chat_body_parse(&body, json, error) && sampling_parse(g, json, error) &&
               sampling_parse_stops(g, json, "stop", error) && parse_logprobs(g, json, error) &&
               chat_parse_response_format(json, error) &&
+              sampling_parse_prompt_logprobs(g, json, error) && parse_modalities(g, json, error) &&
               sampling_refuse(json, refused, ARRAY_LEN(refused), error) &&
               field_int(json, name, 1, INT32_MAX, &max_tokens, &given, error) &&
               chat_generation_prompt(g, &body);

@@ -11,6 +11,8 @@ enum chat_tools { CHAT_TOOLS_NONE, CHAT_TOOLS_AUTO, CHAT_TOOLS_REQUIRED, CHAT_TO
 struct chat_body {
     json_t *messages; /* as templates want them; owned */
     const json_t *tools;
+    json_t *allowed;      /* those of tools that the model is shown, if not all; owned */
+    const char *effort;   /* reasoning_effort; NULL: not said */
     const json_t *kwargs; /* further variables for the template */
     const json_t *documents;
     const char *own_template;
@@ -18,7 +20,8 @@ struct chat_body {
     const char *tool_name; /* of CHAT_TOOLS_NAMED */
     bool one_call;         /* parallel_tool_calls: false */
     bool add_generation_prompt;
-    bool go_on; /* continue_final_message */
+    bool go_on;       /* continue_final_message */
+    bool add_special; /* add_special_tokens: templates write them, but for few models */
 };
 
 NODISCARD bool chat_body_parse(struct chat_body *body, const json_t *json, struct api_error *error);

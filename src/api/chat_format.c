@@ -70,7 +70,7 @@ static void write_logprobs(const struct generation *g, const struct token_entry 
         return;
     }
     buf_append_str(out, "{\"content\":[");
-    logprobs_write_chat(out, g->text->tokenizer, entries, n);
+    logprobs_write_chat(out, g, entries, n);
     buf_append_str(out, "],\"refusal\":null}");
 }
 
@@ -119,6 +119,10 @@ static void event(struct generation *g, const struct request_event *event, struc
 {
     if (event->kind == REQUEST_TEXT && event->output.kind == OUTPUT_TOOL_END &&
         event->n_entries == 0) {
+        return;
+    }
+    if (g->hide_reasoning && event->kind == REQUEST_TEXT &&
+        event->output.kind == OUTPUT_REASONING) {
         return;
     }
     begin_chunk(g, event->choice, out);
@@ -184,7 +188,7 @@ static void write_message(struct generation *g, struct said *said, struct buf *o
         json_write_str(out, buf_str(&said->content), said->content.len, false);
     }
     buf_append_str(out, ",\"refusal\":null,\"annotations\":[]");
-    if (said->reasoning.len > 0) {
+    if (said->reasoning.len > 0 && !g->hide_reasoning) {
         buf_append_str(out, ",\"reasoning_content\":");
         json_write_str(out, buf_str(&said->reasoning), said->reasoning.len, false);
     }
@@ -211,6 +215,10 @@ static void whole(struct generation *g, const struct request_usage *usage, struc
     }
     buf_append_str(out, "],\"usage\":");
     usage_write_openai(out, usage);
+    if (g->list_prompt) {
+        buf_append_str(out, ",\"prompt_logprobs\":");
+        logprobs_write_prompt(out, g, 0);
+    }
     buf_append_char(out, '}');
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/chat.h"
 #include "api/fields.h"
 #include "api/logprobs.h"
 #include "api/usage.h"
@@ -107,13 +108,15 @@ static bool parse_echo(struct generation *g, struct completion *c, const json_t 
 static bool parse(struct generation *g, struct completion *c, const json_t *json,
                   struct api_error *error)
 {
-    static const char *const refused[] = {"suffix", "prompt_logprobs", "response_format"};
+    static const char *const refused[] = {"suffix"};
     int64_t max_tokens = 16; /* OpenAI's default */
     int64_t best_of = 1;
     bool given = false;
 
     if (!parse_prompts(g, json, error) || !sampling_parse(g, json, error) ||
         !sampling_parse_stops(g, json, "stop", error) || !parse_echo(g, c, json, error) ||
+        !sampling_parse_prompt_logprobs(g, json, error) ||
+        !chat_parse_response_format(json, error) ||
         !sampling_refuse(json, refused, ARRAY_LEN(refused), error) ||
         !field_int(json, "best_of", 1, REQUEST_MAX_CHOICES, &best_of, NULL, error) ||
         !field_int(json, "max_tokens", c->echo ? 0 : 1, INT32_MAX, &max_tokens, &given, error)) {
@@ -176,7 +179,7 @@ static void write_top(const struct generation *g, const struct token_entry *e, s
     buf_append_char(out, '{');
     for (uint32_t j = 0; j < e->n_tops; j++) {
         buf_append(out, ",", j > 0);
-        logprob_write_token(out, g->text->tokenizer, (int32_t)e->tops[j].token);
+        logprob_write_name(out, g, (int32_t)e->tops[j].token);
         buf_append_char(out, ':');
         logprob_write(out, e->tops[j].logprob);
     }
@@ -194,7 +197,7 @@ static void write_logprobs(const struct generation *g, int32_t first,
     bool comma = first >= 0;
 
     if (first >= 0) {
-        logprob_write_token(&arrays[0], g->text->tokenizer, first);
+        logprob_write_name(&arrays[0], g, first);
         buf_append_str(&arrays[1], "null");
         buf_append_str(&arrays[2], "null");
         buf_printf(&arrays[3], "%zu", offset);
@@ -207,7 +210,7 @@ static void write_logprobs(const struct generation *g, int32_t first,
             for (int a = 0; a < 4; a++) {
                 buf_append(&arrays[a], ",", comma);
             }
-            logprob_write_token(&arrays[0], g->text->tokenizer, e->token);
+            logprob_write_name(&arrays[0], g, e->token);
             logprob_write(&arrays[1], e->logprob);
             write_top(g, e, &arrays[2]);
             buf_printf(&arrays[3], "%zu", offset);
@@ -354,6 +357,10 @@ static void whole(struct generation *g, const struct request_usage *usage, struc
                                     .n_entries = said->n_entries},
                     out);
         write_finish(g, said->reason, said->stop_token, said->stop_text, out);
+        if (g->list_prompt) {
+            buf_append_str(out, ",\"prompt_logprobs\":");
+            logprobs_write_prompt(out, g, i / g->spec.n);
+        }
         buf_append_char(out, '}');
     }
     buf_append_str(out, "],\"usage\":");

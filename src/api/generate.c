@@ -106,6 +106,19 @@ bool generation_encode(struct generation *g, uint32_t i, const char *text, size_
     return true;
 }
 
+/* Keeps the last of a prompt's tokens, and in any case leaves room for the answer. */
+static void truncate_prompt(struct generation *g, struct token_ids *prompt)
+{
+    uint32_t answer = MAX(g->spec.max_tokens, 1u);
+    uint32_t context = g->text->max_context;
+    size_t keep = MIN(g->keep_tokens, context > answer ? context - answer : 1);
+
+    if (keep > 0 && prompt->n > keep) {
+        memmove(prompt->data, prompt->data + (prompt->n - keep), keep * sizeof(*prompt->data));
+        prompt->n = keep;
+    }
+}
+
 bool generation_check(struct generation *g, const char *asked)
 {
     struct api_error *error = &g->answer->error;
@@ -113,6 +126,7 @@ bool generation_check(struct generation *g, const char *asked)
     uint64_t most = 0;
 
     for (uint32_t i = 0; i < g->spec.n_prompts; i++) {
+        truncate_prompt(g, &g->prompts[i]);
         if (g->prompts[i].n == 0) {
             return api_error_set(error, 400, "empty_prompt", "the prompt has no tokens");
         }

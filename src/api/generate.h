@@ -70,7 +70,11 @@ struct generation {
     bool include_usage;
     bool continuous_usage;
     bool return_ids;
-    void *state; /* the format's */
+    bool tokens_as_ids;   /* log-probabilities name tokens "token_id:N" */
+    bool list_prompt;     /* prompt_logprobs: they are listed in the answer */
+    bool hide_reasoning;  /* include_reasoning: false */
+    uint32_t keep_tokens; /* of a prompt, the last ones; 0: all */
+    void *state;          /* the format's */
 
     /* Running. */
     struct request *request; /* NULL once it has ended */
@@ -118,9 +122,14 @@ void frame_begin(struct buf *out);
 void frame_begin_event(struct buf *out, const char *name);
 void frame_end(struct buf *out);
 
-/* Fields that every generating body may have (sampling.c). max_field: its name for the number of
- * tokens. */
+/* Fields that every generating body may have (sampling.c). */
 NODISCARD bool sampling_parse(struct generation *g, const json_t *body, struct api_error *error);
+/* prompt_logprobs; after sampling_parse. */
+NODISCARD bool sampling_parse_prompt_logprobs(struct generation *g, const json_t *body,
+                                              struct api_error *error);
+/* Of them, those that name tokens: what ends an answer, what may be in it (sampling_tokens.c). */
+NODISCARD bool sampling_parse_tokens(struct generation *g, const json_t *body,
+                                     struct api_error *error);
 NODISCARD bool sampling_parse_stops(struct generation *g, const json_t *body, const char *field,
                                     struct api_error *error);
 NODISCARD bool sampling_parse_stream(struct generation *g, const json_t *body,

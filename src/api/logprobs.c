@@ -30,14 +30,23 @@ void logprob_write_token(struct buf *out, const struct tokenizer *tokenizer, int
     json_write_str(out, bytes, n, false);
 }
 
-static void write_one(struct buf *out, const struct tokenizer *tokenizer, int32_t token,
-                      float logprob)
+void logprob_write_name(struct buf *out, const struct generation *g, int32_t token)
+{
+    if (g->tokens_as_ids) {
+        buf_printf(out, "\"token_id:%d\"", token);
+    } else {
+        logprob_write_token(out, g->text->tokenizer, token);
+    }
+}
+
+/* Up to its closing brace. */
+static void write_one(struct buf *out, const struct generation *g, int32_t token, float logprob)
 {
     size_t n;
-    const char *bytes = bytes_of(tokenizer, token, &n);
+    const char *bytes = bytes_of(g->text->tokenizer, token, &n);
 
     buf_append_str(out, "{\"token\":");
-    json_write_str(out, bytes, n, false);
+    logprob_write_name(out, g, token);
     buf_append_str(out, ",\"logprob\":");
     logprob_write(out, logprob);
     buf_append_str(out, ",\"bytes\":[");
@@ -47,20 +56,61 @@ static void write_one(struct buf *out, const struct tokenizer *tokenizer, int32_
     buf_append_char(out, ']');
 }
 
-void logprobs_write_chat(struct buf *out, const struct tokenizer *tokenizer,
+void logprobs_write_chat(struct buf *out, const struct generation *g,
                          const struct token_entry *entries, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
         const struct token_entry *e = &entries[i];
 
         buf_append(out, ",", i > 0);
-        write_one(out, tokenizer, e->token, e->logprob);
+        write_one(out, g, e->token, e->logprob);
         buf_append_str(out, ",\"top_logprobs\":[");
         for (uint32_t j = 0; j < e->n_tops; j++) {
             buf_append(out, ",", j > 0);
-            write_one(out, tokenizer, (int32_t)e->tops[j].token, e->tops[j].logprob);
+            write_one(out, g, (int32_t)e->tops[j].token, e->tops[j].logprob);
             buf_append_char(out, '}');
         }
         buf_append_str(out, "]}");
     }
+}
+
+/* rank 0: not known. */
+static void write_ranked(struct buf *out, const struct generation *g, int32_t token, float logprob,
+                         uint32_t rank)
+{
+    buf_printf(out, "\"%d\":{\"logprob\":", token);
+    logprob_write(out, logprob);
+    if (rank > 0) {
+        buf_printf(out, ",\"rank\":%u", rank);
+    } else {
+        buf_append_str(out, ",\"rank\":null");
+    }
+    buf_append_str(out, ",\"decoded_token\":");
+    logprob_write_token(out, g->text->tokenizer, token);
+    buf_append_char(out, '}');
+}
+
+void logprobs_write_prompt(struct buf *out, const struct generation *g, uint32_t prompt)
+{
+    uint32_t n = 0;
+    const struct token_entry *entries = generation_prompt_entries(g, prompt, &n);
+
+    buf_append_str(out, "[null");
+    for (uint32_t i = 0; i < n; i++) {
+        const struct token_entry *e = &entries[i];
+        bool among = false;
+
+        buf_append_str(out, ",{");
+        for (uint32_t j = 0; j < e->n_tops; j++) {
+            buf_append(out, ",", j > 0);
+            write_ranked(out, g, (int32_t)e->tops[j].token, e->tops[j].logprob, j + 1);
+            among = among || (int32_t)e->tops[j].token == e->token;
+        }
+        if (!among) {
+            buf_append(out, ",", e->n_tops > 0);
+            write_ranked(out, g, e->token, e->logprob, 0);
+        }
+        buf_append_char(out, '}');
+    }
+    buf_append_char(out, ']');
 }

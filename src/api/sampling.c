@@ -58,69 +58,6 @@ static bool parse_seed(struct plan_params *p, const json_t *body, struct api_err
     return true;
 }
 
-/* {"token id": bias}. */
-static bool parse_bias(struct generation *g, const json_t *body, struct api_error *error)
-{
-    const json_t *map = NULL;
-    const char *key;
-    json_t *value;
-    uint32_t n = 0;
-
-    if (!field_object(body, "logit_bias", &map, error) || map == NULL) {
-        return error->status == 0;
-    }
-    g->bias = xcalloc(MAX(json_object_size(map), (size_t)1), sizeof(*g->bias));
-    json_object_foreach((json_t *)map, key, value)
-    {
-        char *end;
-        unsigned long id = strtoul(key, &end, 10);
-
-        if (key[0] < '0' || key[0] > '9' || *end != '\0' || id >= g->text->vocab) {
-            return api_error_field(error, "logit_bias",
-                                   "\"%.40s\" is no token of the vocabulary of %u", key,
-                                   g->text->vocab);
-        }
-        if (!json_is_number(value) || !(fabs(json_number_value(value)) <= 100)) {
-            return api_error_field(error, "logit_bias",
-                                   "the bias of %.40s is not between -100 and 100", key);
-        }
-        g->bias[n++] = (struct plan_bias){(uint32_t)id, (float)json_number_value(value)};
-    }
-    g->spec.bias = g->bias;
-    g->spec.params.n_bias = n;
-    return true;
-}
-
-/* What ends an answer: the model's end tokens unless they are ignored, and the client's. */
-static bool parse_ends(struct generation *g, const json_t *body, struct api_error *error)
-{
-    const json_t *ids = NULL;
-    bool ignore = false;
-    uint32_t n = 0;
-
-    if (!field_bool(body, "ignore_eos", &ignore, error) ||
-        !field_array(body, "stop_token_ids", &ids, error)) {
-        return false;
-    }
-    g->ends = xcalloc(SERVED_MAX_ENDS + json_array_size(ids) + 1, sizeof(*g->ends));
-    for (uint32_t i = 0; !ignore && i < g->text->n_ends; i++) {
-        g->ends[n++] = g->text->ends[i];
-    }
-    for (size_t i = 0; i < json_array_size(ids); i++) {
-        const json_t *id = json_array_get(ids, i);
-
-        if (!json_is_integer(id) || json_integer_value(id) < 0 ||
-            json_integer_value(id) >= g->text->vocab) {
-            return api_error_field(error, "stop_token_ids",
-                                   "entry %zu is no token of the vocabulary", i);
-        }
-        g->ends[n++] = (int32_t)json_integer_value(id);
-    }
-    g->spec.ends = g->ends;
-    g->spec.n_ends = n;
-    return true;
-}
-
 bool sampling_parse_stops(struct generation *g, const json_t *body, const char *field,
                           struct api_error *error)
 {
@@ -162,6 +99,27 @@ bool sampling_parse_stream(struct generation *g, const json_t *body, struct api_
            field_bool(options, "continuous_usage_stats", &g->continuous_usage, error);
 }
 
+bool sampling_parse_prompt_logprobs(struct generation *g, const json_t *body,
+                                    struct api_error *error)
+{
+    int64_t n = 0;
+    bool given = false;
+
+    if (!field_int(body, "prompt_logprobs", 0, MAX_TOPS, &n, &given, error) || !given) {
+        return error->status == 0;
+    }
+    if (g->stream) {
+        return api_error_field(error, "prompt_logprobs", "is not for streams");
+    }
+    if (g->spec.prompt_logprobs && g->spec.n_prompt_top != n) {
+        return api_error_field(error, "prompt_logprobs", "must equal logprobs with echo");
+    }
+    g->list_prompt = true;
+    g->spec.prompt_logprobs = true;
+    g->spec.n_prompt_top = (uint32_t)n;
+    return true;
+}
+
 bool sampling_refuse(const json_t *body, const char *const *names, size_t n,
                      struct api_error *error)
 {
@@ -179,13 +137,47 @@ bool sampling_refuse(const json_t *body, const char *const *names, size_t n,
 
 /* What would change the answer and is not built. */
 static const char *const refused[] = {
-    "structured_outputs", "guided_json",     "guided_regex",      "guided_choice",
-    "guided_grammar",     "grammar",         "json_schema",       "min_tokens",
-    "allowed_token_ids",  "bad_words",       "logprob_token_ids", "truncate_prompt_tokens",
-    "use_beam_search",    "length_penalty",  "typical_p",         "mirostat",
-    "dry_multiplier",     "xtc_probability", "top_n_sigma",       "thinking_token_budget",
-    "lora_request",
+    "structured_outputs", "guided_json",       "guided_regex",          "guided_choice",
+    "guided_grammar",     "grammar",           "json_schema",           "logits_processors",
+    "use_beam_search",    "logprob_token_ids", "thinking_token_budget", "mirostat",
+    "dry_multiplier",     "xtc_probability",   "lora_request",
 };
+
+/* The same, for numbers that mean nothing at one value. */
+static bool refuse_numbers(const json_t *body, struct api_error *error)
+{
+    static const struct {
+        const char *name;
+        double neutral;
+    } numbers[] = {{"typical_p", 1}, {"length_penalty", 1}, {"top_n_sigma", -1}};
+
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        const json_t *value = field_get(body, numbers[i].name);
+
+        if (value != NULL &&
+            !(json_is_number(value) && json_number_value(value) == numbers[i].neutral)) {
+            return api_error_field(error, numbers[i].name, "other than %g is not supported",
+                                   numbers[i].neutral);
+        }
+    }
+    return true;
+}
+
+/* truncate_prompt_tokens: so many of the prompt's last tokens are kept; -1: as many as fit. */
+static bool parse_truncate(struct generation *g, const json_t *body, struct api_error *error)
+{
+    int64_t keep = 0;
+    bool given = false;
+
+    if (!field_int(body, "truncate_prompt_tokens", -1, INT32_MAX, &keep, &given, error)) {
+        return false;
+    }
+    if (given && keep == 0) {
+        return api_error_field(error, "truncate_prompt_tokens", "must not be 0");
+    }
+    g->keep_tokens = keep < 0 ? g->text->max_context : (uint32_t)keep;
+    return true;
+}
 
 bool sampling_parse(struct generation *g, const json_t *body, struct api_error *error)
 {
@@ -195,15 +187,17 @@ bool sampling_parse(struct generation *g, const json_t *body, struct api_error *
     bool skip_special = true;
 
     if (!parse_numbers(&g->spec.params, &g->text->defaults, body, error) ||
-        !parse_seed(&g->spec.params, body, error) || !parse_bias(g, body, error) ||
-        !parse_ends(g, body, error) || !sampling_parse_stream(g, body, error) ||
+        !parse_seed(&g->spec.params, body, error) || !sampling_parse_tokens(g, body, error) ||
+        !sampling_parse_stream(g, body, error) || !parse_truncate(g, body, error) ||
         !field_int(body, "n", 1, REQUEST_MAX_CHOICES, &n, NULL, error) ||
         !field_int(body, "priority", INT32_MIN, INT32_MAX, &priority, NULL, error) ||
         !field_bool(body, "include_stop_str_in_output", &g->spec.include_stop, error) ||
         !field_bool(body, "skip_special_tokens", &skip_special, error) ||
         !field_bool(body, "return_token_ids", &g->return_ids, error) ||
+        !field_bool(body, "return_tokens_as_token_ids", &g->tokens_as_ids, error) ||
         !field_text(body, "cache_salt", &salt, error) ||
-        !sampling_refuse(body, refused, ARRAY_LEN(refused), error)) {
+        !sampling_refuse(body, refused, ARRAY_LEN(refused), error) ||
+        !refuse_numbers(body, error)) {
         return false;
     }
     g->spec.n = (uint32_t)n;
