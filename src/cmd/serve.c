@@ -18,7 +18,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/notify.h"
 #include "cmd/cmd.h"
+#include "cmd/fetch.h"
 #include "cmd/port_owner.h"
 #include "cmd/serve_model.h"
 #include "hub/hub.h"
@@ -36,8 +38,14 @@ enum {
 };
 
 struct serve {
-    const struct options *options;
-    struct mailbox box; /* to this thread */
+    const struct options *options; /* own */
+    struct options own;            /* as given, the model's path where it came to lie */
+    struct options *sections;      /* [own.n_models] likewise */
+    char *fetched[1 + SERVED_MAX]; /* paths that these point to; owned */
+    uint32_t n_fetched;
+    struct notify notify; /* the service manager */
+    uint64_t fed_ns;      /* its watchdog */
+    struct mailbox box;   /* to this thread */
     struct registry registry;
     struct turns turns;
     struct workers *workers;
@@ -120,6 +128,19 @@ static struct served *served_of(struct serve *s, const struct host *host)
     return NULL;
 }
 
+/* Everything that the server was started for is up. */
+static void say_ready(struct serve *s)
+{
+    for (uint32_t i = 0; i < registry_count(&s->registry); i++) {
+        const struct served *served = registry_at(&s->registry, i);
+
+        if (served->starts && host_phase(served->host) != HOST_READY) {
+            return;
+        }
+    }
+    (void)!notify_ready(&s->notify, NULL);
+}
+
 static void on_loaded(void *arg, struct host *host, enum status status, const char *why)
 {
     struct serve *s = arg;
@@ -131,6 +152,7 @@ static void on_loaded(void *arg, struct host *host, enum status status, const ch
         host_snapshot(host, &snapshot);
         served->load_ms = (clock_ns() - snapshot.load_start_ns) / 1000000;
         served->why[0] = '\0';
+        say_ready(s);
         log_info("%s is loaded: %u rank%s, %s, %llu ms", served->names[0], snapshot.n_ranks,
                  snapshot.n_ranks == 1 ? "" : "s", snapshot.arithmetic,
                  (unsigned long long)served->load_ms);
@@ -250,11 +272,13 @@ static void on_signal(void *arg)
 
     while ((number = world_signals_take(s->signal_fd)) != 0) {
         if (number == SIGHUP) {
+            (void)!notify_reloading(&s->notify);
             if (read_keys(s, &err) == STATUS_OK) {
                 log_info("keys are read again");
             } else {
                 log_error("keys stay as they were: %s", err.text);
             }
+            (void)!notify_ready(&s->notify, NULL);
         } else if (number == SIGTERM || number == SIGINT || number == SIGQUIT) {
             s->n_signals += number == SIGQUIT ? 2 : 1;
             s->first_signal = s->first_signal == 0 ? number : s->first_signal;
@@ -273,6 +297,7 @@ static void begin_drain(struct serve *s)
 {
     s->drain_until_ns = clock_ns() + (uint64_t)(s->options->drain_timeout * 1e9);
     api_drain(s->api);
+    (void)!notify_stopping(&s->notify, "draining");
     if (api_active(s->api) > 0) {
         log_info(
             "shutting down: %u answers are under way, at most %.0f s; a second signal ends at once",
@@ -392,17 +417,15 @@ static enum status add_models(struct serve *s, struct err *err)
     struct service service = {0};
     enum status status = STATUS_OK;
 
-    if (o->path != NULL || o->given.shape) {
+    if (o->path != NULL) {
         status = service_check(&service, o, err);
         if (status == STATUS_OK) {
             status = add_model(s, o, true, &served, err);
         }
     }
     for (uint32_t i = 0; i < o->n_models && status == STATUS_OK; i++) {
-        const struct options_model *model = &o->models[i];
-
-        if (o->path == NULL || strcmp(o->path, model->path) != 0) {
-            status = add_model(s, &model->options, o->path == NULL && i == 0, &served, err);
+        if (o->model_name == NULL || strcmp(o->model_name, o->models[i].name) != 0) {
+            status = add_model(s, &s->sections[i], o->path == NULL && i == 0, &served, err);
         }
     }
     if (status == STATUS_OK && s->n_models == 0) {
@@ -412,12 +435,21 @@ static enum status add_models(struct serve *s, struct err *err)
     return status;
 }
 
+static void feed_watchdog(struct serve *s, uint64_t now)
+{
+    if (s->notify.watchdog_ns > 0 && now - s->fed_ns >= s->notify.watchdog_ns / 4) {
+        s->fed_ns = now;
+        (void)!notify_alive(&s->notify);
+    }
+}
+
 static void run(struct serve *s)
 {
     while (!s->over) {
         uint64_t now = clock_ns();
         uint64_t wake = api_tick(s->api, now);
 
+        feed_watchdog(s, now);
         if (s->n_signals > 0) {
             mind_signals(s, now);
             wake = MIN(wake, now + 20 * 1000000);
@@ -446,10 +478,52 @@ static void release(struct serve *s)
         free((char *)s->asked[i]->path);
         free(s->asked[i]);
     }
+    for (uint32_t i = 0; i < s->n_fetched; i++) {
+        free(s->fetched[i]);
+    }
+    free(s->sections);
+    notify_close(&s->notify);
     mailbox_release(&s->box);
     if (s->signal_fd >= 0) {
         close(s->signal_fd);
     }
+}
+
+/* A model is known by the name of its section, unless it has others. */
+static void name_after(struct options *options, const char *section)
+{
+    if (section != NULL && options->served_model_name.n == 0) {
+        options->served_model_name = (struct option_list){.items = {section}, .n = 1};
+    }
+}
+
+/* Where the models lie; the one that is loaded at once is fetched from the hub if it must be. */
+static enum status find_models(struct serve *s, struct err *err)
+{
+    enum status status;
+
+    name_after(&s->own, s->own.model_name);
+    status = fetch_model(&s->own, &s->fetched[s->n_fetched++], err);
+    s->sections = xcalloc(MAX(s->own.n_models, 1u), sizeof(*s->sections));
+    if (s->own.n_models > SERVED_MAX - 1) {
+        return err_set(err, STATUS_LIMIT, "at most %d models are served", SERVED_MAX - 1);
+    }
+    for (uint32_t i = 0; i < s->own.n_models && status == STATUS_OK; i++) {
+        struct options *options = &s->sections[i];
+        const struct hub_options hub = {.name = s->own.models[i].path};
+        char **path = &s->fetched[s->n_fetched++];
+
+        *options = s->own.models[i].options;
+        options->path = s->own.models[i].path;
+        name_after(options, s->own.models[i].name);
+        if (i == 0 && s->own.path == NULL) {
+            status = fetch_model(options, path, err);
+        } else if (access(options->path, F_OK) != 0 && hub_is_name(options->path) &&
+                   hub_resolve(&hub, path, NULL) == STATUS_OK) {
+            options->path = *path;
+        }
+    }
+    return status;
 }
 
 static enum status start(struct serve *s, struct err *err)
@@ -458,6 +532,12 @@ static enum status start(struct serve *s, struct err *err)
 
     registry_init(&s->registry);
     turns_init(&s->turns);
+    if (status == STATUS_OK && notify_open(&s->notify, err) != STATUS_OK) {
+        log_warn("%s", err->text);
+    }
+    if (status == STATUS_OK) {
+        status = find_models(s, err);
+    }
     if (status != STATUS_OK || (status = world_signals_open(&s->signal_fd, err)) != STATUS_OK ||
         (status = workers_create(N_WORKERS, &s->workers, err)) != STATUS_OK ||
         (status = make_api(s, err)) != STATUS_OK ||
@@ -485,11 +565,12 @@ static int exit_status(const struct serve *s, enum status status, const struct e
 
 int cmd_serve(const struct options *options)
 {
-    struct serve s = {.options = options, .signal_fd = -1};
+    struct serve s = {.own = *options, .notify.fd = -1, .signal_fd = -1};
     struct err err = {0};
     enum status status;
     int result;
 
+    s.options = &s.own;
     world_signals_block();
     status = start(&s, &err);
     if (status == STATUS_OK) {
