@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bodies as a worker gets them, without a server: a registry with one model "tiny" (a byte is a
+ * token, a ChatML template with tools and reasoning), and instead of its host one that remembers
+ * the sequences it is given. rig_run takes a body through an endpoint's work, plays an answer to
+ * the request that comes of it, and takes everything away again.
+ */
+#pragma once
+
+#include "../tokenizer/fixture.h"
+
+#include <math.h>
+
+#include "api/answer.h"
+#include "api/generate.h"
+#include "base/mem.h"
+
+enum { RIG_CONTEXT = 4096, RIG_VOCAB = 300, RIG_SEQS = REQUEST_MAX_CHOICES };
+
+struct rig {
+    struct registry registry;
+    struct api *api;
+};
+
+/* --- Instead of a host: the linker takes these and leaves gateway/host.c alone --- */
+
+struct host {
+    struct seq *seqs[RIG_SEQS];
+    uint32_t n;
+    struct metrics *metrics;
+    enum host_phase phase;
+};
+
+static struct host rig_host = {.phase = HOST_READY};
+
+void host_submit(struct host *host, struct seq *seq)
+{
+    ENSURE(host->n < RIG_SEQS);
+    seq->host = host;
+    seq->id = host->n + 1;
+    host->seqs[host->n++] = seq;
+}
+
+void host_cancel(struct host *host, uint64_t id)
+{
+    ENSURE(id >= 1 && id <= host->n);
+}
+
+void seq_destroy(struct seq **seq)
+{
+    if (*seq != NULL) {
+        free((*seq)->bias);
+        free((*seq)->prompt);
+        free((*seq)->ends);
+        free(*seq);
+        *seq = NULL;
+    }
+}
+
+struct metrics *host_metrics(const struct host *host)
+{
+    return host->metrics;
+}
+
+enum host_phase host_phase(struct host *host)
+{
+    return host->phase;
+}
+
+const char *host_phase_text(enum host_phase phase)
+{
+    return phase == HOST_READY ? "ready" : "away";
+}
+
+void host_destroy(struct host **host)
+{
+    *host = NULL;
+}
+
+/* Nothing that a body's work may call. */
+void host_snapshot(struct host *host, struct host_snapshot *ret_snapshot)
+{
+    ENSURE(host == NULL && ret_snapshot == NULL);
+}
+
+enum status host_load(struct host *host, struct err *err)
+{
+    ENSURE(host == NULL);
+    return err_set(err, STATUS_BUG, "loaded");
+}
+
+enum status host_unload(struct host *host, uint32_t drain_ms, struct err *err)
+{
+    ENSURE(host == NULL && drain_ms == 0);
+    return err_set(err, STATUS_BUG, "unloaded");
+}
+
+void host_call(struct host *host, struct host_call *call)
+{
+    ENSURE(host == NULL && call == NULL);
+}
+
+/* --- The model --- */
+
+static const char rig_template[] =
+    "{% if tools %}<|im_start|>system\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}"
+    "<tool_call>{\"name\": ..., \"arguments\": ...}</tool_call><|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>\n{% endif %}"
+    "{{ m.content }}{% for c in m.tool_calls %}<tool_call>{\"name\": \"{{ c.function.name }}\", "
+    "\"arguments\": {{ c.function.arguments | tojson }}}</tool_call>{% endfor %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n"
+    "{% endif %}{% endif %}";
+
+static inline struct served_text *rig_text(void)
+{
+    struct served_text *text = xalloc(sizeof(*text));
+
+    atomic_init(&text->refs, 1);
+    text->tokenizer = fixture_create(&(struct fixture){
+        .added = "{\"id\":256,\"content\":\"<|im_start|>\",\"special\":true},"
+                 "{\"id\":257,\"content\":\"<|im_end|>\",\"special\":true}"});
+    text->prompt = chat_prompt_new();
+    chat_prompt_add(text->prompt, "default", rig_template, sizeof(rig_template) - 1);
+    sample_params_init(&text->defaults);
+    text->ends[0] = 257;
+    text->n_ends = 1;
+    text->max_context = RIG_CONTEXT;
+    text->vocab = RIG_VOCAB;
+    return text;
+}
+
+static inline void rig_init(struct rig *rig)
+{
+    const char *name = "tiny";
+    struct served *served = NULL;
+
+    registry_init(&rig->registry);
+    ENSURE(registry_add(&rig->registry, &name, 1, "/tiny", &served, NULL) == STATUS_OK);
+    served->metrics = metrics_create(name);
+    rig_host.metrics = served->metrics;
+    served->host = &rig_host;
+    served_set_text(&rig->registry, served, rig_text());
+    rig->api = api_create(&(struct api_config){.registry = &rig->registry, .host = "127.0.0.1"});
+}
+
+static inline void rig_release(struct rig *rig)
+{
+    api_destroy(&rig->api);
+    registry_release(&rig->registry);
+}
+
+/* --- One body --- */
+
+/* What a request must keep to, whatever the body was. */
+static inline void rig_check(const struct generation *g)
+{
+    const struct request_spec *s = &g->spec;
+
+    ENSURE(s->n >= 1 && s->n_prompts >= 1 && s->n * s->n_prompts <= REQUEST_MAX_CHOICES);
+    ENSURE(s->max_tokens <= RIG_CONTEXT && s->n_stops <= REQUEST_MAX_STOPS);
+    ENSURE(s->params.n_bias <= RIG_VOCAB && s->params.n_min_bias <= s->params.n_bias);
+    ENSURE(s->n_top <= 20 && s->n_prompt_top <= 20);
+    for (uint32_t i = 0; i < s->n_prompts; i++) {
+        ENSURE(s->prompts[i].n >= 1 && s->prompts[i].n < RIG_CONTEXT);
+        for (size_t j = 0; j < s->prompts[i].n; j++) {
+            ENSURE(s->prompts[i].data[j] >= 0 && s->prompts[i].data[j] < RIG_VOCAB);
+        }
+    }
+    for (uint32_t i = 0; i < s->params.n_bias; i++) {
+        ENSURE(s->bias[i].token < RIG_VOCAB && s->bias[i].add < INFINITY);
+    }
+}
+
+static const char rig_answer[] =
+    "\xc3\xa9 <think>why</think> so <tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"\xf0\x9f"
+    "\x98\x80\"}}</tool_call>\xff<tool_call>{\"name\"";
+
+/* The answer's bytes, token by token, then the end. */
+static inline void rig_play(struct seq *seq, uint32_t number)
+{
+    struct result_top tops[20] = {{0}};
+    struct batch_token token = {.logprob = -0.5f, .tops = tops, .n_tops = seq->request.n_top};
+    struct seq_event event = {.kind = SEQ_STARTED};
+
+    seq->event(seq->arg, seq, &event);
+    for (uint32_t i = 1; seq->request.prompt_logprobs && i < seq->request.n_prompt; i++) {
+        event = (struct seq_event){.kind = SEQ_PROMPT_TOKEN, .position = i, .token = token};
+        event.token.token = seq->prompt[i];
+        event.token.n_tops = seq->request.n_prompt_top;
+        seq->event(seq->arg, seq, &event);
+    }
+    for (size_t i = number % 3; i + 1 < sizeof(rig_answer); i++) {
+        event = (struct seq_event){.kind = SEQ_TOKEN, .token = token};
+        event.token.token = (unsigned char)rig_answer[i];
+        seq->event(seq->arg, seq, &event);
+    }
+    event = (struct seq_event){.kind = SEQ_END, .end = BATCH_LENGTH, .end_token = -1};
+    seq->event(seq->arg, seq, &event);
+}
+
+static inline void rig_generate(struct answer *answer)
+{
+    struct generation *g = answer->data;
+    struct buf out = {0};
+
+    rig_check(g);
+    rig_host.n = 0;
+    generation_start(answer);
+    for (uint32_t i = 0; i < rig_host.n; i++) {
+        rig_play(rig_host.seqs[i], i);
+    }
+    ENSURE(g->request == NULL); /* it has ended */
+    g->ending = NULL;
+    if (g->stream) {
+        g->format->end(g, &(struct request_usage){0}, &out);
+    } else {
+        g->format->whole(g, &(struct request_usage){0}, &out);
+    }
+    ENSURE(out.len > 0);
+    buf_release(&out);
+}
+
+/* The status of the error; 0: it is a request (and its answer was played), or is answered. */
+static inline int rig_run(struct rig *rig, const struct endpoint *endpoint, const char *body,
+                          size_t n, struct api_error *ret_error)
+{
+    const struct route route = {.endpoint = endpoint};
+    struct answer answer = {.api = rig->api, .route = &route, .id = "rig"};
+    struct buf text = {0};
+    bool ok = false;
+
+    if (json_parse(body, n, &answer.json, NULL) != STATUS_OK || !json_is_object(answer.json)) {
+        api_error_set(&answer.error, 400, "invalid_json", "no object");
+    } else {
+        ok = endpoint->work(&answer);
+    }
+    ENSURE(ok == (answer.error.status == 0));
+    if (!ok) {
+        ENSURE(answer.error.status >= 400 && answer.error.status < 500);
+        ENSURE(answer.error.message[0] != '\0' && answer.error.code != NULL);
+        if (endpoint->error_body != NULL) {
+            endpoint->error_body(&answer, &answer.error, &text);
+        } else {
+            api_error_body(&answer.error, &text);
+        }
+        ENSURE(text.len > 0);
+        buf_release(&text);
+    } else if (endpoint->now == generation_start) {
+        rig_generate(&answer);
+    } else {
+        endpoint->now(&answer);
+    }
+    if (ret_error != NULL) {
+        *ret_error = answer.error;
+    }
+    endpoint->gone(&answer);
+    json_decref(answer.json);
+    return answer.error.status;
+}
