@@ -126,6 +126,11 @@ struct status_snapshot {
 NODISCARD enum status status_page_read(const void *memory, uint32_t rank, uint64_t epoch,
                                        struct status_snapshot *ret_snapshot, struct err *err);
 
+/* The counters alone, cheaply. False (and nothing is written) if the page is not of this rank and
+ * epoch. */
+bool status_page_counters(const void *memory, uint32_t rank, uint64_t epoch,
+                          uint64_t ret_counters[STATUS_COUNTERS]);
+
 /* "rank 2 VERB in layer 17, all-reduce 34 of step 9812", or "rank 2 VERB in phase loading" outside
  * a step. */
 void status_snapshot_place(const struct status_snapshot *snapshot, const char *verb,

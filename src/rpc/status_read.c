@@ -186,6 +186,21 @@ enum status status_page_read(const void *memory, uint32_t rank, uint64_t epoch,
     return STATUS_OK;
 }
 
+bool status_page_counters(const void *memory, uint32_t rank, uint64_t epoch,
+                          uint64_t ret_counters[STATUS_COUNTERS])
+{
+    const struct status_page *page = memory;
+
+    if (get(&page->magic) != STATUS_PAGE_MAGIC || get(&page->who) >> 32 != rank ||
+        get(&page->epoch) != epoch) {
+        return false;
+    }
+    for (uint32_t i = 0; i < STATUS_COUNTERS; i++) {
+        ret_counters[i] = get(&page->counters[i]);
+    }
+    return true;
+}
+
 /* ---- text ---- */
 
 void status_snapshot_place(const struct status_snapshot *snapshot, const char *verb,

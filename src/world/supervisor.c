@@ -92,6 +92,7 @@ void supervisor_destroy(struct supervisor **supervisor)
     }
     epoch_release(s);
     kept_release(s);
+    trace_destroy(&s->trace);
     world_machine_release(&s->machine);
     for (uint32_t i = 0; i < FLIGHT_MAX_STEPS; i++) {
         free(s->steps[i].record);
@@ -294,6 +295,7 @@ static bool look_around(struct supervisor *s, uint64_t now)
     }
     any |= feed_all(s);
     talk_pump(s);
+    trace_look(s);
     s->around_ns = now;
     return any;
 }
@@ -440,6 +442,11 @@ pid_t supervisor_pid(const struct supervisor *supervisor, uint32_t rank)
 uint64_t supervisor_fault_ns(const struct supervisor *supervisor)
 {
     return supervisor->fault_ns;
+}
+
+uint64_t supervisor_detection_ns(const struct supervisor *supervisor)
+{
+    return supervisor->detection_ns;
 }
 
 uint64_t supervisor_ready_ns(const struct supervisor *supervisor)

@@ -13,6 +13,7 @@
  *   supervisor_epoch.c  what an epoch consists of: made, handed to the ranks, taken away
  *   supervisor_talk.c   control messages: out, and back in as events
  *   supervisor_step.c   plans out, results in, commits
+ *   supervisor_trace.c  the ranks' time: counters, recordings
  *   supervisor_watch.c  deaths, hangs, injected faults, and how they are reported
  */
 #pragma once
@@ -24,6 +25,7 @@
 #include "rpc/message.h"
 #include "rpc/result.h"
 #include "world/state.h"
+#include "world/trace.h"
 
 enum { SUPERVISOR_MAX_RANKS = COMM_SHM_RANKS_MAX, SUPERVISOR_MAX_FAULTS = 64 };
 
@@ -114,6 +116,9 @@ uint64_t supervisor_next_step(const struct supervisor *supervisor);
 pid_t supervisor_pid(const struct supervisor *supervisor, uint32_t rank); /* 0: not alive */
 /* clock_ns() at which the last fault was noticed; 0: none. */
 uint64_t supervisor_fault_ns(const struct supervisor *supervisor);
+/* From the last sign of life of the rank that it was about to that moment: of a hang exactly, of a
+ * death an upper bound. 0: none. */
+uint64_t supervisor_detection_ns(const struct supervisor *supervisor);
 /* And at which the world was last ready; 0: never. */
 uint64_t supervisor_ready_ns(const struct supervisor *supervisor);
 /* The body of rank's last answer of this type (sanity_result, load_ok, pong), NULL if none;
@@ -122,6 +127,26 @@ const json_t *supervisor_answer(const struct supervisor *supervisor, enum messag
                                 uint32_t rank);
 /* Logits of the last committed step that asked for them, this rank's columns; NULL without. */
 const float *supervisor_logits(const struct supervisor *supervisor, uint32_t rank);
+
+/* What a rank has done in all epochs so far. */
+struct supervisor_counters {
+    uint64_t steps;
+    uint64_t rows;
+    uint64_t collectives;
+    uint64_t step_ns;        /* in steps, collectives included */
+    uint64_t collective_ns;  /* in those, peers' slowness included */
+    uint64_t wait_ns;        /* without anything to do */
+    uint64_t frames_dropped; /* of the control channel, on both sides */
+};
+void supervisor_rank_counters(const struct supervisor *supervisor, uint32_t rank,
+                              struct supervisor_counters *ret_counters);
+
+/* Begins a recording of every step, layer and collective; it goes on over rebuilds, filled by
+ * supervisor_turn. STATUS_PENDING: one is under way. */
+NODISCARD enum status supervisor_trace_begin(struct supervisor *supervisor, struct err *err);
+bool supervisor_tracing(const struct supervisor *supervisor);
+/* Ends it and gives it away (trace_destroy); NULL if none is under way. */
+struct trace *supervisor_trace_end(struct supervisor *supervisor);
 
 /* False: a step would be refused now, whatever is in it. */
 bool supervisor_can_issue(const struct supervisor *supervisor);

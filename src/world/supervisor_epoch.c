@@ -200,6 +200,9 @@ static enum status make_rings(struct supervisor *s, struct err *err)
         status = wiring_leader_init(&s->wiring, &shape, s->leader_fd, rank_fds, err);
     }
     s->wired = status == STATUS_OK;
+    if (s->wired) {
+        trace_epoch_begins(s);
+    }
     return status;
 }
 
@@ -267,6 +270,7 @@ static void member_release(struct member *member)
 
 void epoch_release(struct supervisor *s)
 {
+    trace_epoch_ends(s);
     for (uint32_t r = 0; r < s->n_members; r++) {
         member_release(&s->members[r]);
     }

@@ -34,6 +34,8 @@ struct pending_step {
     uint64_t number;
     uint64_t plan_hash;
     uint32_t n_wants;
+    uint32_t n_rows;
+    uint64_t issued_ns;
     uint64_t done;    /* ranks whose result is there, one bit each */
     uint32_t first;   /* the rank whose result is kept */
     uint64_t *record; /* the first of the results, 8-byte aligned */
@@ -112,9 +114,13 @@ struct supervisor {
     char why[ERR_TEXT_BYTES];
     char hang_text[256]; /* who stopped where, the last time */
     struct supervisor_fault last_fault;
-    uint64_t oom_kills; /* that the kernel has counted */
-    uint64_t fault_ns;  /* when the last fault was noticed, */
-    uint64_t ready_ns;  /* and when the world was last ready */
+    uint64_t oom_kills;                                    /* that the kernel has counted */
+    uint64_t detection_ns;                                 /* of the last fault */
+    struct supervisor_counters past[SUPERVISOR_MAX_RANKS]; /* of epochs that are over */
+    struct trace *trace;                                   /* NULL: nobody asked for one */
+    struct trace_reader trace_readers[SUPERVISOR_MAX_RANKS];
+    uint64_t fault_ns; /* when the last fault was noticed, */
+    uint64_t ready_ns; /* and when the world was last ready */
 };
 
 /* Notes an event for the machine; it is fed before the turn is over. */
@@ -166,6 +172,13 @@ bool watch_device(struct supervisor *s, uint32_t rank);
 /* A result that came over the channel. */
 void step_result_in(struct supervisor *s, uint32_t rank, const void *bytes, size_t n);
 void step_drop_all(struct supervisor *s);
+
+/* --- supervisor_trace.c --- */
+void trace_look(struct supervisor *s);
+void trace_epoch_begins(struct supervisor *s); /* its rings are there */
+void trace_epoch_ends(struct supervisor *s);   /* its memory is about to go */
+void trace_step_ended(struct supervisor *s, const struct pending_step *step, bool committed);
+void trace_ready(struct supervisor *s); /* the world, again */
 
 /* --- supervisor_watch.c --- */
 void watch_start(struct supervisor *s); /* once, before the first epoch */

@@ -94,6 +94,8 @@ enum status supervisor_issue(struct supervisor *supervisor, struct step_plan *pl
     step = &s->steps[s->n_steps];
     *step = (struct pending_step){.number = plan->step,
                                   .n_wants = plan->n_wants,
+                                  .n_rows = plan->n_tokens,
+                                  .issued_ns = clock_ns(),
                                   .record = step->record,
                                   .by_channel = by_channel};
     plan_room(s, bytes);
@@ -155,6 +157,7 @@ static void commit(struct supervisor *s)
     }
     s->steps[FLIGHT_MAX_STEPS - 1] = (struct pending_step){.record = done.record};
     s->n_steps--;
+    trace_step_ended(s, &done, true);
     read_first(s, &done, &result);
     event.step = done.number;
     memset(s->device_faults, 0, sizeof(s->device_faults));
@@ -300,6 +303,9 @@ void step_wait(struct supervisor *s, uint64_t deadline_ns)
 void step_drop_all(struct supervisor *s)
 {
     for (uint32_t i = 0; i < FLIGHT_MAX_STEPS; i++) {
+        if (i < s->n_steps) {
+            trace_step_ended(s, &s->steps[i], false);
+        }
         s->steps[i] = (struct pending_step){.record = s->steps[i].record};
     }
     s->n_steps = 0;

@@ -304,6 +304,25 @@ static void dump_pages(struct supervisor *s)
     free(page);
 }
 
+/* How long before the fault was noticed (now) this rank last gave a sign of life: it moved, it
+ * wrote into its page, or the leader looked and its process had not ended. */
+static uint64_t since_alive(const struct supervisor *s, const struct status_snapshot *page)
+{
+    uint64_t now = clock_ns();
+    uint64_t alive = page->beat_ns;
+
+    if (s->machine.fault.cause == WORLD_CAUSE_HUNG) {
+        return MAX(s->hang.ranks[page->rank].still_ns, s->members[page->rank].silent_ns);
+    }
+    if (page->n_events > 0) {
+        alive = MAX(alive, page->events[page->n_events - 1].ns);
+    }
+    if (s->machine.fault.cause != WORLD_CAUSE_ERROR) {
+        alive = MAX(alive, s->around_ns);
+    }
+    return alive < now ? now - alive : 0;
+}
+
 /* Keeps which rank failed how, and where it was. */
 static void keep_fault(struct supervisor *s)
 {
@@ -312,7 +331,9 @@ static void keep_fault(struct supervisor *s)
 
     s->last_fault = (struct supervisor_fault){
         .kind = world_cause_word(fault->cause), .rank = fault->rank, .injected = fault->injected};
+    s->detection_ns = 0;
     if (fault->rank < s->n_members && read_page(s, fault->rank, page)) {
+        s->detection_ns = since_alive(s, page);
         s->last_fault.step = page->progress.step;
         s->last_fault.layer = page->progress.layer;
         s->last_fault.collective = page->progress.collective;
@@ -338,6 +359,7 @@ void watch_report(struct supervisor *s, enum world_state state)
         break;
     case WORLD_READY:
         s->ready_ns = clock_ns();
+        trace_ready(s);
         if (s->machine.n_rebuilds > 0) {
             log_info("the world is ready again: %u rank%s, epoch %llu, %.0f ms after the fault",
                      s->n_members, s->n_members == 1 ? "" : "s",

@@ -256,6 +256,34 @@ static void test_long_ones_are_recorded(void **state)
     scene_end(&scene);
 }
 
+/* The records of step 2, with two collectives in three layers; returns the collectives' time. */
+static uint64_t expect_nested(const struct trace_record out[6])
+{
+    uint64_t in_collectives = 0;
+
+    for (uint32_t i = 0; i < 6; i++) {
+        static const enum trace_kind kinds[] = {TRACE_COLLECTIVE, TRACE_LAYER, TRACE_COLLECTIVE,
+                                                TRACE_LAYER,      TRACE_LAYER, TRACE_STEP};
+        static const uint32_t layers[] = {0, 0, 1, 1, 2, 77};
+
+        assert_int_equal(out[i].kind, kinds[i]);
+        assert_int_equal(out[i].layer, layers[i]);
+        assert_int_equal(out[i].step, 2);
+        assert_true(out[i].start_ns >= out[5].start_ns);
+        assert_true(out[i].start_ns + out[i].took_ns <= out[5].start_ns + out[5].took_ns);
+        if (kinds[i] == TRACE_COLLECTIVE) { /* and within its layer, which ends after it */
+            assert_int_equal(out[i].what, TRACE_ALL_REDUCE);
+            assert_int_equal(out[i].number, layers[i] + 1);
+            assert_true(out[i].took_ns >= 2 * MS);
+            assert_true(out[i].start_ns >= out[i + 1].start_ns);
+            assert_true(out[i].start_ns + out[i].took_ns <=
+                        out[i + 1].start_ns + out[i + 1].took_ns);
+            in_collectives += out[i].took_ns;
+        }
+    }
+    return in_collectives;
+}
+
 /* While the leader asks for it a step is recorded: as it begins, so it stays until it ends; what is
  * recorded nests, and the times of all collectives of steps are counted. */
 static void test_trace(void **state)
@@ -268,7 +296,7 @@ static void test_trace(void **state)
     struct trace_reader reader;
     struct scene scene;
     uint64_t lost = 0;
-    uint64_t in_collectives = 0;
+    uint64_t in_collectives;
     uint32_t n;
 
     (void)state;
@@ -296,26 +324,7 @@ static void test_trace(void **state)
     n = trace_read(&reader, out, ARRAY_LEN(out), &lost);
     assert_int_equal(n, 2 + 3 + 1);
     assert_int_equal(lost, 0);
-    for (uint32_t i = 0; i < n; i++) {
-        static const enum trace_kind kinds[] = {TRACE_COLLECTIVE, TRACE_LAYER, TRACE_COLLECTIVE,
-                                                TRACE_LAYER,      TRACE_LAYER, TRACE_STEP};
-        static const uint32_t layers[] = {0, 0, 1, 1, 2, 77};
-
-        assert_int_equal(out[i].kind, kinds[i]);
-        assert_int_equal(out[i].layer, layers[i]);
-        assert_int_equal(out[i].step, 2);
-        assert_true(out[i].start_ns >= out[5].start_ns);
-        assert_true(out[i].start_ns + out[i].took_ns <= out[5].start_ns + out[5].took_ns);
-        if (kinds[i] == TRACE_COLLECTIVE) { /* and within its layer, which ends after it */
-            assert_int_equal(out[i].what, TRACE_ALL_REDUCE);
-            assert_int_equal(out[i].number, layers[i] + 1);
-            assert_true(out[i].took_ns >= 2 * MS);
-            assert_true(out[i].start_ns >= out[i + 1].start_ns);
-            assert_true(out[i].start_ns + out[i].took_ns <=
-                        out[i + 1].start_ns + out[i + 1].took_ns);
-            in_collectives += out[i].took_ns;
-        }
-    }
+    in_collectives = expect_nested(out);
     assert_int_equal(out[5].what, TRACE_PREFILL);
     assert_int_equal(out[2].start_ns + out[2].took_ns <= out[4].start_ns, true);
     read_page(&scene);

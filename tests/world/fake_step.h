@@ -3,6 +3,7 @@
 #pragma once
 
 #include "fake_report.h"
+#include "fake_tell.h"
 
 static inline void fake_set_slots(struct fake_rank *f, const struct step_plan *plan)
 {
@@ -171,6 +172,8 @@ static inline size_t fake_step(struct fake_rank *f, const void *bytes, size_t n)
     struct step_result result = {.rank = f->rank};
     struct step_plan plan;
     struct err why = {0};
+    uint64_t start = clock_ns();
+    bool traced = trace_is_asked(&f->wiring.trace);
     enum status status = plan_decode(bytes, n, &f->limits, &plan, &result.plan_hash, &why);
 
     if (status == STATUS_OK) {
@@ -181,6 +184,7 @@ static inline size_t fake_step(struct fake_rank *f, const void *bytes, size_t n)
     }
     if (status == STATUS_OK) {
         status = fake_compute(f, &plan, &result, &why);
+        fake_tell(f, &plan, start, traced);
     }
     if (status != STATUS_OK) {
         fake_scribble(f);
