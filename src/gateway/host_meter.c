@@ -97,6 +97,8 @@ static void meter_rebuild(struct host *h, const struct host_snapshot *s)
         return;
     }
     h->metered_rebuilds = s->rebuilds;
+    metrics_observe(h->config.metrics, METRIC_DETECTION_SECONDS,
+                    (double)supervisor_detection_ns(h->world.supervisor) * 1e-9);
     metrics_observe(h->config.metrics, METRIC_RECOVERY_SECONDS,
                     seconds(supervisor_fault_ns(h->world.supervisor),
                             supervisor_ready_ns(h->world.supervisor)));
@@ -114,6 +116,28 @@ static void meter_steps(struct host *h, const struct batch_stats *b)
     }
     h->metered_steps = b->steps;
     h->metered_rows = b->step_rows;
+}
+
+/* What each rank has done since the last look. */
+static void meter_ranks(struct host *h, uint32_t n_ranks)
+{
+    struct metrics *m = h->config.metrics;
+
+    for (uint32_t r = 0; r < n_ranks; r++) {
+        struct supervisor_counters *before = &h->metered_ranks[r];
+        struct supervisor_counters now;
+
+        supervisor_rank_counters(h->world.supervisor, r, &now);
+        metrics_add_real_label(m, METRIC_RANK_STEP_SECONDS_TOTAL, r,
+                               seconds(before->step_ns, now.step_ns));
+        metrics_add_real_label(m, METRIC_COLLECTIVE_SECONDS_TOTAL, r,
+                               seconds(before->collective_ns, now.collective_ns));
+        metrics_add_real_label(m, METRIC_RANK_WAIT_SECONDS_TOTAL, r,
+                               seconds(before->wait_ns, now.wait_ns));
+        metrics_add_label(m, METRIC_FRAMES_DROPPED_TOTAL, r,
+                          now.frames_dropped - MIN(before->frames_dropped, now.frames_dropped));
+        *before = now;
+    }
 }
 
 void meter_world(struct host *host, const struct host_snapshot *snapshot)
@@ -135,6 +159,7 @@ void meter_world(struct host *host, const struct host_snapshot *snapshot)
     metrics_set_counter(m, METRIC_GENERATION_TOKENS_TOTAL, b->generated_tokens);
     meter_rebuild(host, snapshot);
     meter_steps(host, b);
+    meter_ranks(host, snapshot->n_ranks);
     metrics_set_info(m,
                      &(struct metrics_info){
                          .arithmetic = snapshot->arithmetic,

@@ -41,6 +41,7 @@ struct host {
     uint64_t metered_rebuilds;
     uint64_t metered_steps;
     uint64_t metered_rows;
+    struct supervisor_counters metered_ranks[HOST_MAX_RANKS];
     uint64_t load_start_ns;
 };
 

@@ -476,6 +476,10 @@ void *host_run(void *host)
     h->last_steps = 0;
     h->last_step_ns = 0;
     h->load_start_ns = clock_ns();
+    h->metered_rebuilds = 0; /* a new world counts anew */
+    h->metered_steps = 0;
+    h->metered_rows = 0;
+    memset(h->metered_ranks, 0, sizeof(h->metered_ranks));
     if (h->config.backend.open(h->config.backend.arg, &on, &h->world, &err) != STATUS_OK) {
         post_loaded(h, err.status, err.text);
         return NULL;
