@@ -71,6 +71,7 @@ static bool open_generation(struct answer *answer, const struct format *format,
     g->served = served;
     g->text = text;
     g->model = xstrdup(model);
+    answer->model = g->model;
     g->created = (int64_t)time(NULL);
     snprintf(g->id, sizeof(g->id), "%s%s", id_prefix, answer->id);
     g->spec.tokenizer = text->tokenizer;
@@ -365,6 +366,8 @@ static void on_end(void *arg, const struct request_end *end)
 
     g->ending = g->request;
     g->request = NULL;
+    g->answer->prompt_tokens = end->usage.prompt_tokens;
+    g->answer->completion_tokens = end->usage.completion_tokens;
     g->answer->tick = NULL;
     g->answer->abort = NULL;
     if (end->status != STATUS_OK) {
@@ -446,6 +449,7 @@ void generation_gone(struct answer *answer)
     if (g == NULL) {
         return;
     }
+    answer->model = NULL;
     request_cancel(&g->request);
     for (uint32_t i = 0; i < g->n_said; i++) {
         release_said(&g->said[i]);

@@ -571,6 +571,7 @@ int cmd_serve(const struct options *options)
     int result;
 
     s.options = &s.own;
+    log_set_format(strcmp(options->log_format, "json") == 0 ? LOG_JSON : LOG_TEXT);
     world_signals_block();
     status = start(&s, &err);
     if (status == STATUS_OK) {
