@@ -118,9 +118,9 @@ static inline struct served_text *rig_text(void)
     struct served_text *text = xalloc(sizeof(*text));
 
     atomic_init(&text->refs, 1);
-    text->tokenizer = fixture_create(&(struct fixture){
-        .added = "{\"id\":256,\"content\":\"<|im_start|>\",\"special\":true},"
-                 "{\"id\":257,\"content\":\"<|im_end|>\",\"special\":true}"});
+    text->tokenizer = fixture_create(
+        &(struct fixture){.added = "{\"id\":256,\"content\":\"<|im_start|>\",\"special\":true},"
+                                   "{\"id\":257,\"content\":\"<|im_end|>\",\"special\":true}"});
     text->prompt = chat_prompt_new();
     chat_prompt_add(text->prompt, "default", rig_template, sizeof(rig_template) - 1);
     sample_params_init(&text->defaults);
