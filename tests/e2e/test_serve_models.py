@@ -38,7 +38,6 @@ served-model-name = first
 path = {folder}/tiny-b
 tp = 1
 max-running = 4
-served-model-name = beta
 """)
     return file
 
