@@ -64,7 +64,9 @@ void host_destroy(struct host **host)
         mailbox_ring(&h->box);
         join(h);
     }
-    mailbox_deliver(&h->box); /* calls that came too late */
+    mailbox_deliver(&h->box);                 /* calls that came too late */
+    h->config.on = (struct host_handlers){0}; /* nobody is told any more, */
+    mailbox_deliver(h->config.front);         /* but its last news are about it */
     mailbox_release(&h->box);
     pthread_mutex_destroy(&h->lock);
     free(h->name);

@@ -32,10 +32,12 @@ void registry_init(struct registry *registry)
 
 void registry_release(struct registry *registry)
 {
+    for (uint32_t i = 0; i < registry->n; i++) { /* news of one may lead to another entry */
+        host_destroy(&registry->models[i]->host);
+    }
     for (uint32_t i = 0; i < registry->n; i++) {
         struct served *served = registry->models[i];
 
-        host_destroy(&served->host);
         metrics_destroy(&served->metrics);
         served_text_unref(&served->text);
         for (uint32_t j = 0; j < served->n_names; j++) {
