@@ -9,10 +9,19 @@
 #include "api/generate.h"
 #include "base/mem.h"
 
+enum {
+    MAX_TOOLS = 1024,      /* they are looked up by name, one for one */
+    MAX_TAIL_BYTES = 1024, /* of a template, behind the last message's text */
+};
+
 /* --- tools, tool_choice --- */
 
 static bool check_tools(const json_t *tools, struct api_error *error)
 {
+    if (json_array_size(tools) > MAX_TOOLS) {
+        return api_error_field(error, "tools", "%zu tools, at most %d", json_array_size(tools),
+                               MAX_TOOLS);
+    }
     for (size_t i = 0; i < json_array_size(tools); i++) {
         const json_t *function = json_object_get(json_array_get(tools, i), "function");
         const json_t *name = json_object_get(function, "name");
@@ -83,8 +92,9 @@ static bool parse_allowed(struct chat_body *body, const json_t *choice, struct a
     const json_t *list = json_object_get(allowed, "tools");
     const char *mode = json_string_value(json_object_get(allowed, "mode"));
 
-    if (json_array_size(list) == 0 || mode == NULL) {
-        return api_error_field(error, "tool_choice", "allowed_tools needs a mode and tools");
+    if (json_array_size(list) == 0 || json_array_size(list) > MAX_TOOLS || mode == NULL) {
+        return api_error_field(error, "tool_choice", "allowed_tools needs a mode and 1 to %d tools",
+                               MAX_TOOLS);
     }
     body->allowed = json_array();
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -343,21 +353,21 @@ static json_t *template_input(const struct chat_body *body)
     return input;
 }
 
-/* Cuts the rendered text behind the last message's own, so that the model goes on with it. */
+/* Cuts the rendered text behind the last message's own, so that the model goes on with it. What a
+ * template puts behind it is short: a search from the end over all of a long text, full of what is
+ * looked for, would take quadratic time. */
 static void cut_behind_last(const struct chat_body *body, struct buf *text)
 {
-    size_t n = json_array_size(body->messages);
-    const json_t *last = json_array_get(body->messages, n - 1);
-    const char *content = json_string_value(json_object_get(last, "content"));
-    char *at = NULL;
+    size_t last = json_array_size(body->messages) - 1;
+    const json_t *content = json_object_get(json_array_get(body->messages, last), "content");
+    size_t n = json_string_length(content);
 
-    for (char *next = strstr(text->data, content); content[0] != '\0' && next != NULL;
-         next = strstr(next + 1, content)) {
-        at = next;
-    }
-    if (at != NULL) {
-        text->len = (size_t)(at - text->data) + strlen(content);
-        text->data[text->len] = '\0';
+    for (size_t tail = 0; n > 0 && tail <= MAX_TAIL_BYTES && n + tail <= text->len; tail++) {
+        if (memcmp(text->data + text->len - tail - n, json_string_value(content), n) == 0) {
+            text->len -= tail;
+            text->data[text->len] = '\0';
+            return;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 #include "api/fields.h"
 
 #include <math.h>
+#include <string.h>
 
 const json_t *field_get(const json_t *object, const char *name)
 {
@@ -84,6 +85,9 @@ bool field_text(const json_t *object, const char *name, const char **value, stru
     }
     if (!json_is_string(member)) {
         return api_error_field(error, name, "must be a string");
+    }
+    if (strlen(json_string_value(member)) != json_string_length(member)) {
+        return api_error_field(error, name, "must not contain the character U+0000");
     }
     *value = json_string_value(member);
     return true;

@@ -10,10 +10,11 @@
 #include "base/mem.h"
 
 enum {
-    PING_MS = 1000,      /* a stream that is silent for so long gets a comment */
-    BEGIN_MS = 5000,     /* a stream begins by then, also while its request waits in the queue */
-    RETRY_S = 2,         /* after a full queue, */
-    RETRY_FAILED_S = 30, /* and a world that failed: the time to its next probe */
+    PING_MS = 1000,       /* a stream that is silent for so long gets a comment */
+    BEGIN_MS = 5000,      /* a stream begins by then, also while its request waits in the queue */
+    RETRY_S = 2,          /* after a full queue, */
+    MAX_BIASES = 1 << 22, /* of a request: every choice has its own */
+    RETRY_FAILED_S = 30,  /* and a world that failed: the time to its next probe */
 };
 
 /* --- Parsing, on a worker --- */
@@ -136,6 +137,10 @@ bool generation_check(struct generation *g, const char *asked)
     if (g->spec.n_prompts * (uint64_t)g->spec.n > REQUEST_MAX_CHOICES) {
         return api_error_field(error, "n", "%u prompts with %u choices each, at most %d in all",
                                g->spec.n_prompts, g->spec.n, REQUEST_MAX_CHOICES);
+    }
+    if (g->spec.params.n_bias * (uint64_t)g->spec.n_prompts * g->spec.n > MAX_BIASES) {
+        return api_error_field(error, "n", "%u token biases for each of %u choices, at most %d",
+                               g->spec.params.n_bias, g->spec.n_prompts * g->spec.n, MAX_BIASES);
     }
     if (most + (asked != NULL ? g->spec.max_tokens : 1) > context) {
         if (asked == NULL) {

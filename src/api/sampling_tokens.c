@@ -12,7 +12,7 @@
 #include "api/generate.h"
 #include "base/mem.h"
 
-enum { MAX_BAD_WORDS = 1024 };
+enum { MAX_BAD_WORDS = 1024, MAX_STOP_IDS = 1024 };
 
 /* Room for the biases of what was parsed before them: a cap that no list of distinct tokens
  * exceeds, for ranks have that much. */
@@ -66,6 +66,10 @@ static bool parse_ends(struct generation *g, const json_t *body, struct api_erro
     if (!field_bool(body, "ignore_eos", &ignore, error) ||
         !id_list(g, body, "stop_token_ids", &ids, error)) {
         return false;
+    }
+    if (json_array_size(ids) > MAX_STOP_IDS) { /* each choice has them, each token is looked up */
+        return api_error_field(error, "stop_token_ids", "%zu tokens, at most %d",
+                               json_array_size(ids), MAX_STOP_IDS);
     }
     g->ends = xcalloc(SERVED_MAX_ENDS + json_array_size(ids) + 1, sizeof(*g->ends));
     for (uint32_t i = 0; !ignore && i < g->text->n_ends; i++) {
