@@ -107,7 +107,8 @@ struct host_snapshot {
 };
 
 struct host *host_create(const struct host_config *config);
-/* Unloads at once, waits for the thread. */
+/* Unloads at once, waits for the thread, and delivers the front's mail, so that none is left that
+ * leads here. The handlers are not called any more. The front's thread. */
 void host_destroy(struct host **host);
 
 /* Copies what the thread last published. Any thread. */
