@@ -186,6 +186,8 @@ static bool parse_body(struct answer *answer)
                              "the body must be a JSON object, not %s",
                              json_is_array(answer->json) ? "an array" : "a single value");
     }
+    free(answer->body); /* up to 16 MiB, while it waits and generates */
+    answer->body = NULL;
     return true;
 }
 
@@ -308,6 +310,7 @@ static void on_headers(void *arg, struct http_exchange *x)
     access_headers(&api->access, x);
     answer->route = find_route(api, http_method(x), http_path(x), &path_known);
     if (access_is_preflight(&api->access, x)) {
+        answer->status = 200;
         access_answer_preflight(&api->access, x);
         return;
     }

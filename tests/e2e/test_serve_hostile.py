@@ -15,6 +15,7 @@ from wire import Call, chat_body, make_tiny, metric
 pytestmark = pytest.mark.san
 
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"  # answered it would be a 404
+PAGE = "http://page.example"
 LIMIT_S = 1.0  # of the headers and of the body, in the server that is short of patience
 MIB = 1 << 20
 
@@ -35,7 +36,7 @@ def server(lockstep, tiny):
 @pytest.fixture(scope="module")
 def hasty(lockstep, tiny):
     with serving(lockstep, tiny, "--tp", 1, "--header-timeout", LIMIT_S, "--body-timeout", LIMIT_S,
-                 "--idle-timeout", LIMIT_S) as it:
+                 "--idle-timeout", LIMIT_S, "--cors-origin", PAGE) as it:
         yield it
         it.wait_idle()
         assert it.stop() == 0, it.errors
@@ -301,6 +302,15 @@ def test_answers_carry_no_lines_of_the_client(server):
     got = exchange(server, head(server, "Connection: close", method="GET",
                                 path="/v1/models/a%0d%0aX-Evil:%201"))
     assert statuses(got) in ([404], [400]) and b"\r\nX-Evil" not in got, got
+
+
+def test_preflight_is_counted(hasty):
+    """As what it was answered with."""
+    before = metric(hasty, "lockstep:http_requests_total", code="200")
+    assert hasty.request("OPTIONS", "/v1/chat/completions", headers={
+        "Origin": PAGE, "Access-Control-Request-Method": "POST"})[0] == 200
+    assert metric(hasty, "lockstep:http_requests_total", code="200") >= before + 1
+    assert metric(hasty, "lockstep:http_requests_total", code="0") == 0
 
 
 BODIES = {
