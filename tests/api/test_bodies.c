@@ -177,6 +177,44 @@ static void test_deep(void **state)
     }
 }
 
+static void nest(struct buf *out, int n)
+{
+    for (int i = 0; i < n; i++) {
+        buf_append_str(out, "{\"a\":");
+    }
+    buf_append_char(out, '1');
+    for (int i = 0; i < n; i++) {
+        buf_append_char(out, '}');
+    }
+}
+
+/* What the parser still takes is copied, rendered and freed within a thread's stack. */
+static void test_nested(void **state)
+{
+    static const char *const heads[] = {
+        USER ",\"tools\":[{\"function\":{\"name\":\"f\",\"parameters\":",
+        USER ",\"chat_template_kwargs\":{\"x\":",
+        "\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+        "\"arguments\":",
+    };
+    static const char *const tails[] = {"}}]}", "}}", "}}]}]}"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+        for (int depth = 100; depth < 2100; depth += 137) {
+            struct buf body = {0};
+            struct api_error error = {0};
+
+            buf_printf(&body, "{\"model\":\"tiny\",%s", heads[i]);
+            nest(&body, depth);
+            buf_append_str(&body, tails[i]);
+            (void)rig_run(&rig, &endpoint_chat, buf_str(&body), body.len, &error);
+            assert_true(depth > 100 || error.status == 0 || error.param[0] != '\0');
+            buf_release(&body);
+        }
+    }
+}
+
 /* Names in errors are cut where they are long, and stay text. */
 static void test_long_names(void **state)
 {
@@ -199,7 +237,7 @@ int main(void)
         cmocka_unit_test(test_long_text),  cmocka_unit_test(test_many_entries),
         cmocka_unit_test(test_logit_bias), cmocka_unit_test(test_tools),
         cmocka_unit_test(test_continued),  cmocka_unit_test(test_deep),
-        cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_nested),     cmocka_unit_test(test_long_names),
     };
     int failed;
 
