@@ -144,4 +144,5 @@ const struct ops cpu_ops = {
     .kv_write = cpu_op_kv_write,
     .attention = cpu_op_attention,
     .has_nan = cpu_op_has_nan,
+    .masses = cpu_op_masses,
 };

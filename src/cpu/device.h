@@ -47,3 +47,4 @@ size_t cpu_op_kv_page_bytes(const struct ops_kv *kv);
 void cpu_op_kv_page_clear(struct ops_device *device, const struct ops_kv *kv, uint32_t page);
 void cpu_op_kv_write(struct ops_device *device, const struct ops_kv_write *args);
 void cpu_op_attention(struct ops_device *device, const struct ops_attention *args);
+struct mass_table cpu_op_masses(struct ops_device *device);

@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include "tensor/mass.h"
 #include "tensor/packed.h"
 
 /* One thread's share of y = W x: panels [panel_begin, panel_end) for m rows of x. */
@@ -85,6 +86,11 @@ struct cpu_kernels {
                        const float *o_b, uint32_t n);
     /* out[i] = o[i] / l */
     void (*attn_finish)(float *out, const float *o, float l, uint32_t n);
+
+    /* mass_block_max and mass_block_sum of tensor/mass.h. */
+    float (*mass_max)(const float *logits, uint32_t n);
+    float (*mass_sum)(const float *logits, uint32_t n, float max, float inv_temperature,
+                      float *masses);
 };
 
 /* The reference: every entry set. */

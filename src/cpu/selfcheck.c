@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * 64 tiles: each of the 11 types by two and nine rows, and by one and five with values whose
- * products flush to zero (44); 8 blocks of attention; 12 rows of the small kernels. The product for
- * fewer rows is compared with the first rows of the reference's product for more, which is where
- * most of the time goes.
+ * products flush to zero (44); 8 blocks of attention; 12 rows of the small kernels; and 2 of
+ * masses. The product for fewer rows is compared with the first rows of the reference's product for
+ * more, which is where most of the time goes.
  *
  * The data are fixed: the check is about the processor and the build, the tests are about the code.
  */
@@ -226,6 +226,31 @@ static const char *check_rows(struct check *check, int exponent)
     return NULL;
 }
 
+/* Masses of some rows, and their sum: all of the range of exp, its ends and both zeros. */
+static const char *check_masses(struct check *check, float inv_temperature)
+{
+    float *logits = check->x;
+    float *results[2] = {check->expected, check->found};
+
+    fill(check, logits, LENGTH, 2);
+    logits[5] = -INFINITY;
+    logits[7] = -100.0f;
+    for (int i = 0; i < 2; i++) {
+        const struct cpu_kernels *kernels = i == 0 ? check->ref : check->kernels;
+        float *y = results[i];
+
+        y[LENGTH] = kernels->mass_max(logits, LENGTH - 3);
+        y[LENGTH + 1] =
+            kernels->mass_sum(logits, LENGTH - 3, check->expected[LENGTH], inv_temperature, y);
+    }
+    if (!same(check->expected + LENGTH, check->found + LENGTH, 1)) {
+        return "mass_max";
+    }
+    check->expected[LENGTH - 3] = check->expected[LENGTH + 1];
+    check->found[LENGTH - 3] = check->found[LENGTH + 1];
+    return same(check->expected, check->found, LENGTH - 2) ? NULL : "mass_sum";
+}
+
 static const char *run(struct check *check)
 {
     const char *differs = NULL;
@@ -242,7 +267,9 @@ static const char *run(struct check *check)
         }
     }
     differs = check_rows(check, 3); /* reaches both ends of exp */
-    return differs != NULL ? differs : check_rows(check, -65);
+    differs = differs != NULL ? differs : check_rows(check, -65);
+    differs = differs != NULL ? differs : check_masses(check, 1.0f);
+    return differs != NULL ? differs : check_masses(check, 1.7f);
 }
 
 const char *cpu_selfcheck(const struct cpu_kernels *kernels, const struct cpu_kernels *ref)

@@ -47,6 +47,10 @@ enum status draw_create(const struct draw_config *config, struct draw **ret_draw
         draw_destroy(&draw);
         return err_set(err, STATUS_NO_MEMORY, "no memory to sample from %u tokens", config->vocab);
     }
+    if (config->masses != NULL) {
+        draw->sampler.part.masses = *config->masses;
+    }
+    draw->config.masses = NULL; /* was for this call */
     if (n_ranks == 1) {
         draw->met = true;
         draw->rank_rows[0] = n_rows;

@@ -32,6 +32,7 @@ struct draw_config {
         vocab_begin;    /* this rank's rows: in the order of the ranks, whole blocks (the last of */
     uint32_t vocab_end; /* the vocabulary may be short); equal: none */
     uint32_t n_slots;
+    const struct mass_table *masses; /* NULL: mass_plain; copied, what it refers to is borrowed */
 };
 
 /* STATUS_INVALID where the rows are not such blocks, STATUS_NO_MEMORY. Not collective. */

@@ -50,9 +50,9 @@ struct draw {
     struct draw_config config;
     struct draw_sequence *slots; /* [n_slots] */
     uint64_t n_calls;
-    struct sampler sampler;      /* a world of one draws with it; else its scratch is used */
-    struct draw_open *opens;     /* [cap_opens] */
-    struct sample_block *blocks; /* [cap_opens] times those of the part, then of the merge */
+    struct sampler sampler;    /* a world of one draws with it; else its scratch is used */
+    struct draw_open *opens;   /* [cap_opens] */
+    struct mass_block *blocks; /* [cap_opens] times those of the part, then of the merge */
     uint32_t cap_opens;
     bool met;                      /* rank_rows and max_rows are known */
     uint32_t *rank_rows;           /* [n_ranks] */

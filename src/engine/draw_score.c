@@ -177,7 +177,7 @@ static bool read_answer(const struct draw *draw, uint32_t rank, const struct dra
         .top = (const struct sample_candidate *)top,
         .n_top = n_top,
         .more = more,
-        .blocks = (const struct sample_block *)(top + 2 * top_room(draw, want)),
+        .blocks = (const struct mass_block *)(top + 2 * top_room(draw, want)),
         .n_blocks = (uint32_t)div_up(rows, SAMPLE_BLOCK_ROWS),
         .picked = -1,
     };

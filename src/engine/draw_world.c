@@ -17,7 +17,7 @@
 
 #define NOT_HERE UINT32_MAX
 
-_Static_assert(sizeof(struct sample_candidate) == 8 && sizeof(struct sample_block) == 8,
+_Static_assert(sizeof(struct sample_candidate) == 8 && sizeof(struct mass_block) == 8,
                "two words each");
 
 static uint32_t n_blocks_of(uint32_t n_rows)
@@ -30,7 +30,7 @@ static enum status grow_opens(struct draw *draw, uint32_t n)
 {
     size_t n_blocks = n_blocks_of(draw->sampler.part.n_rows) + draw->sampler.merge.n_blocks;
     size_t cap = MIN(UINT32_MAX, MAX(n, draw->cap_opens * (size_t)2));
-    struct sample_block *blocks;
+    struct mass_block *blocks;
     struct draw_open *opens;
 
     if (n <= draw->cap_opens) {
@@ -205,7 +205,7 @@ static bool read_answer(const struct draw *draw, uint32_t rank, const struct sam
         words += 2 * top_room(draw, ask);
     }
     if (ask->blocks) {
-        answer->blocks = (const struct sample_block *)words;
+        answer->blocks = (const struct mass_block *)words;
         answer->n_blocks = n_blocks_of(draw->rank_rows[rank]);
         words += (size_t)2 * n_blocks_of(draw->max_rows);
     }

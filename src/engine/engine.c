@@ -299,6 +299,11 @@ uint32_t engine_n_threads(const struct engine *engine)
     return engine->ops->n_threads(engine->device);
 }
 
+struct mass_table engine_masses(const struct engine *engine)
+{
+    return engine->ops->masses(engine->device);
+}
+
 uint32_t engine_max_context(const struct engine *engine)
 {
     return engine->max_context;

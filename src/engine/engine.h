@@ -66,6 +66,7 @@ const char *engine_level(const struct engine *engine);
 const char *
 engine_arith_class(const struct engine *engine); /* such as "canonical-x86-64 act bf16" */
 uint32_t engine_n_threads(const struct engine *engine);
+struct mass_table engine_masses(const struct engine *engine); /* as ops->masses */
 uint32_t engine_max_context(const struct engine *engine);
 uint32_t engine_max_chunk(const struct engine *engine);
 uint32_t engine_max_wants(const struct engine *engine);

@@ -244,6 +244,7 @@ static enum status open_engine(struct rank *rank, const struct message *message,
 static enum status make_slots(struct rank *rank, const struct load_options *o, struct err *err)
 {
     const struct shard_slice *slice = model_slice(engine_model(rank->engine));
+    const struct mass_table masses = engine_masses(rank->engine);
     struct plan_limits *limits = &rank->limits;
     uint32_t most_pages;
 
@@ -276,6 +277,7 @@ static enum status make_slots(struct rank *rank, const struct load_options *o, s
             .vocab_begin = slice->vocab_begin,
             .vocab_end = slice->vocab_end,
             .n_slots = limits->n_slots,
+            .masses = &masses,
         },
         &rank->draw, err);
 }

@@ -15,6 +15,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "tensor/mass.h"
 #include "tensor/packed.h"
 
 enum { OPS_PAGE_TOKENS = 64 }; /* keys in a KV page, and in an attention block */
@@ -179,4 +180,9 @@ struct ops {
     /* True if any of the n * dim values is not a number. */
     bool (*has_nan)(struct ops_device *device, const float *x, size_t x_stride, uint32_t n,
                     uint32_t dim);
+
+    /* How the sampler weighs logits in host memory on this device, for as long as that lives. The
+     * functions are called by the operators' thread, in the canonical float environment, which
+     * there need not be that of a step. */
+    struct mass_table (*masses)(struct ops_device *device);
 };

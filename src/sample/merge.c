@@ -64,11 +64,11 @@ void sample_merge_begin(struct sample_merge *merge, const struct sample_request 
     }
 }
 
-struct sample_block sample_blocks_total(const struct sample_block *blocks, uint32_t n,
-                                        float inv_temperature)
+struct mass_block sample_blocks_total(const struct mass_block *blocks, uint32_t n,
+                                      float inv_temperature)
 {
-    struct sample_block a;
-    struct sample_block b;
+    struct mass_block a;
+    struct mass_block b;
     float max;
 
     if (n == 1) {
@@ -77,10 +77,10 @@ struct sample_block sample_blocks_total(const struct sample_block *blocks, uint3
     a = sample_blocks_total(blocks, n - n / 2, inv_temperature);
     b = sample_blocks_total(blocks + (n - n / 2), n / 2, inv_temperature);
     max = b.max > a.max ? b.max : a.max;
-    a.sum *= sample_mass(a.max, max, inv_temperature);
-    return (struct sample_block){
+    a.sum *= mass_of(a.max, max, inv_temperature);
+    return (struct mass_block){
         .max = max,
-        .sum = fmaf(b.sum, sample_mass(b.max, max, inv_temperature), a.sum),
+        .sum = fmaf(b.sum, mass_of(b.max, max, inv_temperature), a.sum),
     };
 }
 
@@ -144,7 +144,7 @@ static void weigh_top(struct sample_merge *merge, uint32_t certain)
     float inv_temperature = 1.0f / merge->request->params->temperature;
 
     for (uint32_t i = 0; i < certain; i++) {
-        merge->mass[i] = sample_mass(merge->top[i].logit, merge->top[0].logit, inv_temperature);
+        merge->mass[i] = mass_of(merge->top[i].logit, merge->top[0].logit, inv_temperature);
     }
 }
 
@@ -220,25 +220,29 @@ static bool choose_top(const struct sample_merge *merge, uint32_t certain, bool 
 
 /* The block in which the drawn mass of the whole vocabulary lies, as the next question. False if no
  * block has any mass. */
-static bool choose_block(const struct sample_merge *merge, struct sample_ask *ret_ask)
+static bool choose_block(struct sample_merge *merge, struct sample_ask *ret_ask)
 {
     float inv_temperature = 1.0f / merge->request->params->temperature;
-    float max = sample_blocks_total(merge->blocks, merge->n_blocks, inv_temperature).max;
+    float *scales = merge->mass; /* [n_blocks]; no candidate is weighed now */
+    float max = -INFINITY;
     double total = 0.0;
     double target;
 
+    for (uint32_t b = 0; b < merge->n_blocks; b++) {
+        max = merge->blocks[b].max > max ? merge->blocks[b].max : max;
+    }
     if (max == -INFINITY) {
         return false;
     }
     for (uint32_t b = 0; b < merge->n_blocks; b++) {
-        total +=
-            (double)merge->blocks[b].sum * sample_mass(merge->blocks[b].max, max, inv_temperature);
+        scales[b] = mass_of(merge->blocks[b].max, max, inv_temperature);
+        total += (double)merge->blocks[b].sum * scales[b];
     }
     target = sample_uniform(&merge->request->key) * total;
     *ret_ask = (struct sample_ask){.pick = true};
     total = 0.0;
     for (uint32_t b = 0; b < merge->n_blocks; b++) {
-        double scale = sample_mass(merge->blocks[b].max, max, inv_temperature);
+        double scale = scales[b];
         double next = total + (double)merge->blocks[b].sum * scale;
 
         if (next > target) { /* true in the last block with mass at the latest */
@@ -297,10 +301,10 @@ enum status sample_merge_next(struct sample_merge *merge, const struct sample_an
     return STATUS_PENDING;
 }
 
-enum status sample_scale_of(const struct sample_block *blocks, uint32_t n_blocks,
+enum status sample_scale_of(const struct mass_block *blocks, uint32_t n_blocks,
                             struct sample_scale *ret_scale)
 {
-    struct sample_block total = sample_blocks_total(blocks, n_blocks, 1.0f);
+    struct mass_block total = sample_blocks_total(blocks, n_blocks, 1.0f);
 
     if (!isfinite(total.max)) {
         return STATUS_NUMERIC;

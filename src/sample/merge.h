@@ -23,7 +23,7 @@ struct sample_merge {
     const struct sample_request *request;
     struct sample_candidate *top; /* [vocab] scratch of the merged candidates */
     float *mass;                  /* [vocab] theirs, relative to the first */
-    struct sample_block *blocks;  /* [n_blocks] of the whole vocabulary */
+    struct mass_block *blocks;    /* [n_blocks] of the whole vocabulary */
     uint32_t vocab;
     uint32_t n_blocks;
 };
@@ -43,8 +43,8 @@ NODISCARD enum status sample_merge_next(struct sample_merge *merge,
                                         struct sample_ask *ask, uint32_t *ret_token);
 
 /* The tree over blocks [0, n), n > 0: their greatest logit and total mass relative to it. */
-struct sample_block sample_blocks_total(const struct sample_block *blocks, uint32_t n,
-                                        float inv_temperature);
+struct mass_block sample_blocks_total(const struct mass_block *blocks, uint32_t n,
+                                      float inv_temperature);
 
 /* The scale of log-probabilities, from the blocks of the whole vocabulary at temperature 1. */
 struct sample_scale {
@@ -59,7 +59,7 @@ struct sample_logprob {
 
 /* What the parts said of the model's own logits (all n_blocks in order, temperature 1) as a scale.
  * STATUS_NUMERIC if the greatest logit is not finite. */
-NODISCARD enum status sample_scale_of(const struct sample_block *blocks, uint32_t n_blocks,
+NODISCARD enum status sample_scale_of(const struct mass_block *blocks, uint32_t n_blocks,
                                       struct sample_scale *ret_scale);
 
 /* (logit - max) - log of the sum, in double, rounded once. */

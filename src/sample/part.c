@@ -2,14 +2,11 @@
 #include "sample/part.h"
 
 #include "base/mem.h"
-#include "tensor/canon.h"
-
-enum { LANES = 16 };
 
 enum status sample_part_init(struct sample_part *part, uint32_t first_row, uint32_t n_rows)
 {
     ENSURE_OP(first_row % SAMPLE_BLOCK_ROWS, ==, 0);
-    *part = (struct sample_part){.first_row = first_row, .n_rows = n_rows};
+    *part = (struct sample_part){.first_row = first_row, .n_rows = n_rows, .masses = mass_plain};
     part->counts = mem_alloc(n_rows, sizeof(*part->counts));
     part->top = mem_alloc(n_rows, sizeof(*part->top));
     part->blocks = mem_alloc(div_up(n_rows, SAMPLE_BLOCK_ROWS), sizeof(*part->blocks));
@@ -26,11 +23,6 @@ void sample_part_release(struct sample_part *part)
     free(part->top);
     free(part->blocks);
     *part = (struct sample_part){0};
-}
-
-float sample_mass(float logit, float m, float inv_temperature)
-{
-    return logit == m ? 1.0f : canon_exp((logit - m) * inv_temperature);
 }
 
 /* True, and the row, if the token is owned here. Negative ids are far outside every range. */
@@ -133,36 +125,6 @@ bool sample_changes_logits(const struct sample_params *params)
     return params->n_bias > 0 || has_penalties(params);
 }
 
-/* Greatest logit of a block; NaN if it holds one. In lanes, because every row of the vocabulary
- * comes through here for every token: one after the other the rows would wait for each other. */
-static float block_max(const float *logits, uint32_t n)
-{
-    float max[LANES];
-    uint32_t bad[LANES] = {0};
-    uint32_t i = 0;
-
-    for (uint32_t j = 0; j < LANES; j++) {
-        max[j] = -INFINITY;
-    }
-    for (; i + LANES <= n; i += LANES) {
-        for (uint32_t j = 0; j < LANES; j++) {
-            float logit = logits[i + j];
-
-            max[j] = logit > max[j] ? logit : max[j];
-            bad[j] |= logit != logit;
-        }
-    }
-    for (; i < n; i++) {
-        max[0] = logits[i] > max[0] ? logits[i] : max[0];
-        bad[0] |= logits[i] != logits[i];
-    }
-    for (uint32_t j = 1; j < LANES; j++) {
-        max[0] = max[j] > max[0] ? max[j] : max[0];
-        bad[0] |= bad[j];
-    }
-    return bad[0] != 0 ? NAN : max[0];
-}
-
 static uint32_t block_rows(const struct sample_part *part, uint32_t block)
 {
     return MIN(SAMPLE_BLOCK_ROWS, part->n_rows - block * SAMPLE_BLOCK_ROWS);
@@ -173,10 +135,21 @@ static uint32_t n_blocks(const struct sample_part *part)
     return (uint32_t)div_up(part->n_rows, SAMPLE_BLOCK_ROWS);
 }
 
+static struct mass_rows all_rows(const struct sample_part *part)
+{
+    return (struct mass_rows){
+        .logits = part->logits,
+        .n = part->n_rows,
+        .blocks = part->blocks,
+        .inv_temperature = part->inv_temperature,
+    };
+}
+
 enum status sample_part_begin(struct sample_part *part, const struct sample_request *request,
                               float *logits)
 {
     const struct sample_params *params = request->params;
+    struct mass_rows rows;
 
     part->logits = logits;
     part->inv_temperature = 1.0f / params->temperature;
@@ -189,33 +162,14 @@ enum status sample_part_begin(struct sample_part *part, const struct sample_requ
         penalise(part, params, request->prompt, request->n_prompt);
         penalise(part, params, request->generated, request->n_generated);
     }
+    rows = all_rows(part);
+    part->masses.max(part->masses.arg, &rows);
     for (uint32_t b = 0; b < n_blocks(part); b++) {
-        float max = block_max(logits + b * SAMPLE_BLOCK_ROWS, block_rows(part, b));
-
-        if (max != max) {
+        if (part->blocks[b].max != part->blocks[b].max) {
             return STATUS_NUMERIC;
         }
-        part->blocks[b] = (struct sample_block){.max = max};
     }
     return STATUS_OK;
-}
-
-static float block_sum(const float *logits, uint32_t n, float max, float inv_temperature)
-{
-    float lanes[LANES] = {0};
-
-    if (max == -INFINITY) {
-        return 0.0f;
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        lanes[i % LANES] += sample_mass(logits[i], max, inv_temperature);
-    }
-    for (uint32_t half = LANES / 2; half > 0; half /= 2) {
-        for (uint32_t i = 0; i < half; i++) {
-            lanes[i] += lanes[i + half];
-        }
-    }
-    return lanes[0];
 }
 
 /* Restores the order below node i of a heap whose root is the candidate that comes last. */
@@ -234,6 +188,25 @@ static void sift_down(struct sample_candidate *heap, uint32_t n, uint32_t i)
         i = child;
     }
     heap[i] = moved;
+}
+
+enum { RUN = 16 };
+
+/* Where the first row above least may be, from `row` on, end if nowhere. RUN rows are looked at
+ * together, because in most runs there is none. */
+static uint32_t skip_to(const float *logits, uint32_t row, uint32_t end, float least)
+{
+    for (; row + RUN <= end; row += RUN) {
+        uint32_t above = 0;
+
+        for (uint32_t i = 0; i < RUN; i++) {
+            above |= logits[row + i] > least;
+        }
+        if (above != 0) {
+            break;
+        }
+    }
+    return row;
 }
 
 /* The first `limit` candidates in order, without sorting the rest: a heap of the best so far, whose
@@ -264,6 +237,8 @@ static uint32_t select_top(struct sample_part *part, uint32_t limit)
             } else if (candidate.logit > heap[0].logit) {
                 heap[0] = candidate;
                 sift_down(heap, n, 0);
+            } else if (row % RUN == 0) { /* not at every row of a run that has one */
+                row = skip_to(part->logits, row + 1, end, heap[0].logit) - 1;
             }
         }
     }
@@ -284,23 +259,29 @@ static uint32_t select_top(struct sample_part *part, uint32_t limit)
  * short of it, then the last row that has any. */
 static uint32_t pick_row(const struct sample_part *part, uint32_t block, double mass)
 {
-    uint32_t begin = block * SAMPLE_BLOCK_ROWS;
-    uint32_t end = begin + block_rows(part, block);
-    uint32_t picked = begin;
+    float masses[SAMPLE_BLOCK_ROWS];
+    struct mass_block copy = part->blocks[block];
+    struct mass_rows rows = {
+        .logits = part->logits + block * SAMPLE_BLOCK_ROWS,
+        .n = block_rows(part, block),
+        .blocks = &copy,
+        .inv_temperature = part->inv_temperature,
+        .masses = masses,
+    };
+    uint32_t picked = 0;
     double running = 0.0;
 
-    for (uint32_t row = begin; row < end; row++) {
-        float own = sample_mass(part->logits[row], part->blocks[block].max, part->inv_temperature);
-
-        if (own > 0.0f) {
+    part->masses.sum(part->masses.arg, &rows);
+    for (uint32_t row = 0; row < rows.n; row++) {
+        if (masses[row] > 0.0f) {
             picked = row;
-            running += own;
+            running += masses[row];
             if (running > mass) {
                 break;
             }
         }
     }
-    return picked;
+    return block * SAMPLE_BLOCK_ROWS + picked;
 }
 
 void sample_part_answer(struct sample_part *part, const struct sample_ask *ask,
@@ -315,11 +296,9 @@ void sample_part_answer(struct sample_part *part, const struct sample_ask *ask,
         ret_answer->more = ret_answer->n_top == limit && limit < part->n_rows;
     }
     if (ask->blocks) {
-        for (uint32_t b = 0; b < n_blocks(part); b++) {
-            part->blocks[b].sum =
-                block_sum(part->logits + b * SAMPLE_BLOCK_ROWS, block_rows(part, b),
-                          part->blocks[b].max, part->inv_temperature);
-        }
+        struct mass_rows rows = all_rows(part);
+
+        part->masses.sum(part->masses.arg, &rows);
         ret_answer->blocks = part->blocks;
         ret_answer->n_blocks = n_blocks(part);
     }

@@ -6,9 +6,8 @@
  * inside a block. Answers are small and say the same whoever owns the rows, so the token drawn does
  * not depend on how the blocks are divided.
  *
- * The mass of a token relative to a token of logit m is exp((logit - m) / temperature), 1 where
- * both are equal (also at infinity). A block's mass is relative to its greatest logit and summed
- * over 16 lanes (lane i: rows i, i + 16, ... ascending), lanes added 8+8, 4+4, 2+2, 1+1.
+ * What a block's mass is stands in tensor/mass.h. It costs most of what is done here, so a device
+ * that computes it faster may be given to a part; the bits are the same.
  *
  * Not a model's layer: it knows logits, not where they come from. A part owns its scratch and
  * borrows the logits; one thread at a time.
@@ -17,8 +16,9 @@
 
 #include "sample/params.h"
 #include "sample/philox.h"
+#include "tensor/mass.h"
 
-enum { SAMPLE_BLOCK_ROWS = 1024 };
+enum { SAMPLE_BLOCK_ROWS = MASS_BLOCK_ROWS };
 
 struct sample_candidate {
     float logit;
@@ -30,11 +30,6 @@ static inline bool sample_before(struct sample_candidate a, struct sample_candid
 {
     return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
 }
-
-struct sample_block {
-    float max; /* greatest logit */
-    float sum; /* mass relative to max; 0 if max is -infinity */
-};
 
 /* One token to be chosen. Everything is borrowed for the time until it is. */
 struct sample_request {
@@ -59,7 +54,7 @@ struct sample_answer {
     const struct sample_candidate *top; /* best first; -infinity never among them */
     uint32_t n_top;
     bool more; /* there may be tokens after the last of top */
-    const struct sample_block *blocks;
+    const struct mass_block *blocks;
     uint32_t n_blocks;
     int64_t picked; /* token, -1 if the block is not here */
 };
@@ -67,11 +62,12 @@ struct sample_answer {
 struct sample_part {
     uint32_t first_row; /* multiple of SAMPLE_BLOCK_ROWS */
     uint32_t n_rows;
+    struct mass_table masses; /* mass_plain; the owner may set another before a begin */
     float inv_temperature;
     float *logits;                /* [n_rows], borrowed from sample_part_begin on */
     uint32_t *counts;             /* [n_rows] times generated; zero between calls */
     struct sample_candidate *top; /* [n_rows] */
-    struct sample_block *blocks;  /* [ceil(n_rows / SAMPLE_BLOCK_ROWS)] */
+    struct mass_block *blocks;    /* [ceil(n_rows / SAMPLE_BLOCK_ROWS)] */
 };
 
 /* The part of rows [first_row, first_row + n_rows). STATUS_NO_MEMORY. */
@@ -90,6 +86,3 @@ bool sample_changes_logits(const struct sample_params *params);
 /* Answers one question about the logits of the last sample_part_begin. */
 void sample_part_answer(struct sample_part *part, const struct sample_ask *ask,
                         struct sample_answer *ret_answer);
-
-/* exp((logit - m) * inv_temperature), 1 if logit equals m. */
-float sample_mass(float logit, float m, float inv_temperature);

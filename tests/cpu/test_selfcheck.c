@@ -90,6 +90,23 @@ static void wrong_attn_finish(float *out, const float *o, float l, uint32_t n)
     flip(&out[n - 1]);
 }
 
+static float wrong_mass_max(const float *logits, uint32_t n)
+{
+    float max = right.mass_max(logits, n);
+
+    flip(&max);
+    return max;
+}
+
+static float wrong_mass_sum(const float *logits, uint32_t n, float max, float inv_temperature,
+                            float *masses)
+{
+    float sum = right.mass_sum(logits, n, max, inv_temperature, masses);
+
+    flip(&masses[n - 1]);
+    return sum;
+}
+
 static void assert_found(struct cpu_kernels *wrong, const char *name)
 {
     const char *differs = cpu_selfcheck(wrong, &right);
@@ -126,6 +143,10 @@ static void test_wrong_kernels_are_named(void **state)
     assert_found(&wrong, "attn_merge");
     wrong.attn_finish = wrong_attn_finish;
     assert_found(&wrong, "attn_finish");
+    wrong.mass_max = wrong_mass_max;
+    assert_found(&wrong, "mass_max");
+    wrong.mass_sum = wrong_mass_sum;
+    assert_found(&wrong, "mass_sum");
 }
 
 int main(void)

@@ -163,7 +163,8 @@ static inline void cut_rows(struct plan *plan, uint32_t n_ranks, const uint32_t 
                      STATUS_OK);
 }
 
-static inline struct draw *create(struct comm *comm, const struct plan *plan)
+static inline struct draw *create(struct comm *comm, const struct plan *plan,
+                                  const struct mass_table *masses)
 {
     struct draw *draw = NULL;
     struct err err = {0};
@@ -175,6 +176,7 @@ static inline struct draw *create(struct comm *comm, const struct plan *plan)
                 .vocab_begin = plan->cut.bounds[comm->rank],
                 .vocab_end = plan->cut.bounds[comm->rank + 1],
                 .n_slots = N_SLOTS,
+                .masses = masses,
             },
             &draw, &err) != STATUS_OK) {
         print_error("%s\n", err.text);

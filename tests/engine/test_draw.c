@@ -5,6 +5,9 @@
  */
 #include "engine/draw_plan.h"
 
+#include "base/float_env.h"
+#include "cpu/cpu.h"
+
 static bool run_setting(struct draw *draw, const struct plan *plan, const struct rows *rows,
                         uint32_t setting, bool many)
 {
@@ -50,7 +53,7 @@ static bool run_setting(struct draw *draw, const struct plan *plan, const struct
 static bool run_all(struct comm *comm, void *arg)
 {
     const struct plan *plan = arg;
-    struct draw *draw = create(comm, plan);
+    struct draw *draw = create(comm, plan, NULL);
     struct rows rows = rows_create(comm, plan);
     bool good = draw != NULL;
 
@@ -85,6 +88,69 @@ static void test_tokens(void **state)
         run_world(5, run_all, plan);
         plan_destroy(plan);
     }
+}
+
+struct device_plan {
+    struct plan *plan;
+    struct ops_config device;
+};
+
+/* The same where a device weighs the logits: every setting in one of the slots. */
+static bool run_on_device(struct comm *comm, void *arg)
+{
+    const struct device_plan *on = arg;
+    const struct plan *plan = on->plan;
+    struct ops_device *device;
+    struct mass_table masses;
+    struct float_env env;
+    struct draw *draw;
+    struct rows rows;
+    bool good;
+
+    if (cpu_ops.create(&on->device, &device, NULL) != STATUS_OK) {
+        comm_abort(comm);
+        return false;
+    }
+    masses = cpu_ops.masses(device);
+    draw = create(comm, plan, &masses);
+    rows = rows_create(comm, plan);
+    good = draw != NULL;
+    float_env_enter(&env);
+    for (uint32_t setting = 0; setting < N_SETTINGS && good; setting += N_SLOTS) {
+        good = run_setting(draw, plan, &rows, setting, true);
+    }
+    float_env_leave(&env);
+    if (!good) {
+        comm_abort(comm);
+    }
+    free(rows.logits);
+    draw_destroy(&draw);
+    cpu_ops.destroy(&device);
+    return good;
+}
+
+static void test_levels(void **state)
+{
+    struct float_env env;
+    struct plan *plan;
+
+    (void)state;
+    float_env_enter(&env);
+    plan = plan_create(40000);
+    float_env_leave(&env);
+    for (int level = 0; level < CPU_LEVEL_COUNT; level++) {
+        for (uint32_t n_ranks = 1; n_ranks <= 3; n_ranks++) {
+            struct device_plan on = {
+                .plan = plan,
+                .device = {.n_threads = 3 - n_ranks / 2, /* 3, 2, 2 */
+                           .level = cpu_level_name((enum cpu_level)level)},
+            };
+
+            cut_rows(plan, n_ranks, NULL);
+            run_world(n_ranks, run_on_device, &on);
+        }
+    }
+    plan_destroy(plan);
 }
 
 /* Penalties and settings are worth something: they change what is drawn. */
@@ -180,7 +246,7 @@ static bool spoil_setting(struct draw *draw, const struct plan *plan, const stru
 static bool run_nan(struct comm *comm, void *arg)
 {
     const struct plan *plan = arg;
-    struct draw *draw = create(comm, plan);
+    struct draw *draw = create(comm, plan, NULL);
     struct rows rows = rows_create(comm, plan);
     bool good = draw != NULL;
 
@@ -211,6 +277,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_levels),
         cmocka_unit_test(test_settings_matter),
         cmocka_unit_test(test_not_a_number),
     };

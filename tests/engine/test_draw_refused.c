@@ -19,7 +19,7 @@ static bool is_refused(struct draw *draw, struct draw_want *wants, uint32_t n, c
 static bool run_bugs(struct comm *comm, void *arg)
 {
     const struct plan *plan = arg;
-    struct draw *draw = create(comm, plan);
+    struct draw *draw = create(comm, plan, NULL);
     struct rows rows = rows_create(comm, plan);
     struct draw_slot start = slot_of(plan, 0, 0);
     struct draw_slot later = slot_of(plan, 0, 3);
@@ -89,7 +89,7 @@ static void test_bad_parameters(void **state)
 
     (void)state;
     cut_rows(plan, 1, NULL);
-    draw = create(comm, plan);
+    draw = create(comm, plan, NULL);
     rows = rows_create(comm, plan);
     assert_int_equal(draw_slot_set(draw, 0, &good, NULL), STATUS_OK);
     bad.params.temperature = -1;
@@ -140,7 +140,7 @@ static void test_bad_rows(void **state)
 static bool run_misfit(struct comm *comm, void *arg)
 {
     const struct plan *plan = arg;
-    struct draw *draw = create(comm, plan);
+    struct draw *draw = create(comm, plan, NULL);
     struct rows rows = rows_create(comm, plan);
     struct draw_slot start = slot_of(plan, 0, 0);
     struct draw_want want = want_of(plan, &rows, 0, 0, 0);
@@ -215,7 +215,7 @@ static void fake_init(struct fake *fake, struct plan *plan)
 static enum status draw_with(struct fake *fake, const struct plan *plan, uint32_t setting,
                              struct err *err)
 {
-    struct draw *draw = create(&fake->comm, plan);
+    struct draw *draw = create(&fake->comm, plan, NULL);
     struct rows rows = rows_create(&fake->comm, plan);
     struct draw_slot from = slot_of(plan, setting, 0);
     struct draw_want want = want_of(plan, &rows, 0, 0, 0);
@@ -280,7 +280,7 @@ static void test_traffic(void **state)
     (void)state;
     fake_init(&fake, plan);
     fake.other_begin = plan->cut.bounds[1];
-    draw = create(&fake.comm, plan);
+    draw = create(&fake.comm, plan, NULL);
     rows = rows_create(&fake.comm, plan);
     for (size_t i = 0; i < ARRAY_LEN(n_top); i++) {
         struct draw_slot from = slot_of(plan, setting_of[i], 0);

@@ -138,7 +138,7 @@ static bool run_call(struct comm *comm, void *arg)
 {
     const struct plan *plan = arg;
     struct rows rows = rows_create(comm, plan);
-    struct draw *draw = create(comm, plan);
+    struct draw *draw = create(comm, plan, NULL);
     struct call *call = xalloc(sizeof(*call));
     struct sampler sampler;
     bool good = draw != NULL && sampler_init(&sampler, plan->vocab) == STATUS_OK;
@@ -220,7 +220,7 @@ static bool run_spoilt(struct comm *comm, void *arg)
 {
     const struct plan *plan = arg;
     struct rows rows = rows_create(comm, plan);
-    struct draw *draw = create(comm, plan);
+    struct draw *draw = create(comm, plan, NULL);
     struct call *call = xalloc(sizeof(*call));
     bool good = draw != NULL;
     uint64_t step;
@@ -279,7 +279,7 @@ static void test_refused(void **state)
 
     (void)state;
     cut_rows(plan, 1, NULL);
-    draw = create(comm, plan);
+    draw = create(comm, plan, NULL);
     assert_int_equal(draw_tokens(draw, 1, &want, 1, &err), STATUS_BUG);
     assert_non_null(strstr(err.text, "token 7"));
     want.token = -1;

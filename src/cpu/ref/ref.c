@@ -217,6 +217,8 @@ void cpu_kernels_init_ref(struct cpu_kernels *kernels)
         .attn_block = attn_block,
         .attn_merge = attn_merge,
         .attn_finish = attn_finish,
+        .mass_max = mass_block_max,
+        .mass_sum = mass_block_sum,
     };
     for (unsigned i = 0; i < DTYPE_COUNT; i++) {
         kernels->matmul[i] = matmul;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cpu/kernels.h"
 #include "cpu/x86/attention.h"
+#include "cpu/x86/mass.h"
 #include "cpu/x86/matmul.h"
 #include "cpu/x86/rows.h"
 
@@ -10,4 +11,5 @@ void cpu_kernels_init_avx2(struct cpu_kernels *kernels)
     matmul_init(kernels);
     rows_init(kernels);
     attention_init(kernels);
+    mass_init(kernels);
 }

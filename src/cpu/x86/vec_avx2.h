@@ -173,6 +173,11 @@ VEC_INLINE veci vec_as_words(vecf a)
     return _mm256_castps_si256(a);
 }
 
+VEC_INLINE void vec_store_words(void *p, veci a)
+{
+    _mm256_storeu_si256(p, a);
+}
+
 /* Signed integers, exactly. */
 VEC_INLINE vecf vec_from_words(veci a)
 {

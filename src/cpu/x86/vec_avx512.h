@@ -168,6 +168,11 @@ VEC_INLINE veci vec_as_words(vecf a)
     return _mm512_castps_si512(a);
 }
 
+VEC_INLINE void vec_store_words(void *p, veci a)
+{
+    _mm512_storeu_si512(p, a);
+}
+
 /* Signed integers, exactly. */
 VEC_INLINE vecf vec_from_words(veci a)
 {
