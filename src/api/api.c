@@ -348,17 +348,19 @@ static void log_answer(const struct answer *answer, bool complete)
     bool works = answer->route != NULL && (answer->route->flags & ROUTE_WORK) != 0;
     /* what polls every second is of no interest, unless it fails; no query: it may hold anything */
     enum log_level level = works || answer->status >= 400 ? LOG_INFO : LOG_DEBUG;
+    bool known = !answer->working; /* what a worker finds out is its own until it is delivered */
 
     metrics_http_answer((uint32_t)answer->status);
     log_event(level, "request", log_text("id", answer->id),
               log_text("method", http_method(answer->exchange)),
               log_text("path", http_path(answer->exchange)),
               log_text("peer", http_peer(answer->exchange)),
-              log_int("code", complete ? answer->status : 499), log_text("model", answer->model),
-              log_count("prompt_tokens", answer->prompt_tokens),
-              log_count("completion_tokens", answer->completion_tokens),
+              log_int("code", complete ? answer->status : 499),
+              log_text("model", known ? answer->model : NULL),
+              log_count("prompt_tokens", known ? answer->prompt_tokens : 0),
+              log_count("completion_tokens", known ? answer->completion_tokens : 0),
               log_real("seconds", (double)(clock_ns() - answer->began_ns) * 1e-9),
-              log_text("error", answer->error.status != 0 ? answer->error.message : NULL));
+              log_text("error", known && answer->error.status != 0 ? answer->error.message : NULL));
 }
 
 static void on_gone(void *arg, struct http_exchange *x, bool complete)
