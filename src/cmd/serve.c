@@ -69,11 +69,16 @@ struct serve {
 
 /* --- Keys --- */
 
+/* Counts those beyond the most, too. */
 static void add_key(const char **keys, uint32_t *n, const char *key)
 {
-    if (*n < API_MAX_KEYS && key[0] != '\0') {
-        keys[(*n)++] = key;
+    if (key[0] == '\0') {
+        return;
     }
+    if (*n < API_MAX_KEYS) {
+        keys[*n] = key;
+    }
+    (*n)++;
 }
 
 /* The keys of the options and of the file, one a line, # begins a comment. */
@@ -105,6 +110,9 @@ static enum status read_keys(struct serve *s, struct err *err)
     if (status == STATUS_OK && n == 0 && (o->api_key.n > 0 || o->api_key_file != NULL)) {
         status = err_set(err, STATUS_INVALID, "%s holds no key",
                          o->api_key_file != NULL ? o->api_key_file : "--api-key");
+    }
+    if (status == STATUS_OK && n > API_MAX_KEYS) {
+        status = err_set(err, STATUS_LIMIT, "there are %u API keys, at most %d", n, API_MAX_KEYS);
     }
     if (status == STATUS_OK) {
         api_set_keys(s->api, keys, n);

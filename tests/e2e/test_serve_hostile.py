@@ -397,6 +397,15 @@ def test_stream_outlives_the_limits(hasty):
     hasty.wait_idle()
 
 
+def test_too_many_keys(run, tiny, tmp_path):
+    """None is left out in silence."""
+    keys = tmp_path / "keys"
+    keys.write_text("".join(f"key-{i}\n" for i in range(257)))
+    ended = run("serve", tiny, "--port", 0, "--api-key-file", keys, timeout=20)
+    assert ended.returncode != 0 and "257 API keys, at most 256" in ended.stderr, ended
+    assert "key-256" not in ended.stderr
+
+
 def test_silent_crowd(server):
     """Connections that say nothing or half a request hold nobody up."""
     sockets = [server.connect() for _ in range(200)]
