@@ -59,12 +59,12 @@ struct answer {
     json_t *json;
     struct api_error error;
     bool working;
-    int status;        /* of the answer, once it has begun */
-    uint64_t began_ns; /* clock_ns of its headers */
-    const char *model; /* for the log, as the client named it; endpoint.data's. NULL: none */
+    int status;             /* of the answer, once it has begun */
+    uint64_t began_ns;      /* clock_ns of its headers */
+    const char *model;      /* for the log, as the client named it; endpoint.data's. NULL: none */
     uint64_t prompt_tokens; /* likewise, of what generates */
     uint64_t completion_tokens;
-    void *data;        /* the endpoint's */
+    void *data; /* the endpoint's */
     /* Called every half second on answers whose tick is set. */
     void (*tick)(struct answer *answer, uint64_t now);
     /* Ends it now, for the server does. NULL: it ends soon anyway. */
