@@ -346,8 +346,9 @@ static void on_request(void *arg, struct http_exchange *x)
 static void log_answer(const struct answer *answer, bool complete)
 {
     bool works = answer->route != NULL && (answer->route->flags & ROUTE_WORK) != 0;
-    /* what polls every second is of no interest, unless it fails; no query: it may hold anything */
-    enum log_level level = works || answer->status >= 400 ? LOG_INFO : LOG_DEBUG;
+    bool open = answer->route != NULL && (answer->route->flags & ROUTE_OPEN) != 0;
+    /* what polls every second is of no interest; no query is named: it may hold anything */
+    enum log_level level = works || (answer->status >= 400 && !open) ? LOG_INFO : LOG_DEBUG;
     bool known = !answer->working; /* what a worker finds out is its own until it is delivered */
 
     metrics_http_answer((uint32_t)answer->status);

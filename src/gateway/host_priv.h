@@ -36,6 +36,7 @@ struct host {
     uint64_t turn_steps; /* that were committed when it got the turn */
     uint64_t published_ns;
     enum world_state published_state;
+    bool published_busy;
     uint64_t metered_ns;
     uint64_t asked_ns; /* an idle world, the last time */
     uint64_t metered_rebuilds;

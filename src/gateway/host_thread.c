@@ -14,7 +14,7 @@
 #include "rpc/message.h"
 
 enum {
-    PUBLISH_MS = 20, /* how old a snapshot may be while there is work, */
+    PUBLISH_MS = 50, /* how old a snapshot may be while there is work, */
     IDLE_MS = 250,   /* and otherwise */
     ASK_IDLE_MS = 1000,
     METER_MS = 250,   /* how often metrics of the world are read */
@@ -393,9 +393,11 @@ static void turn(struct host *h)
     mailbox_deliver(&h->box);
     send_news(h);
     now = clock_ns();
-    if (now >= in_ms(h->published_ns, PUBLISH_MS) ||
+    busy = batch_has_work(h->world.batch);
+    if (now >= in_ms(h->published_ns, PUBLISH_MS) || busy != h->published_busy ||
         supervisor_state(h->world.supervisor) != h->published_state) {
         h->published_state = supervisor_state(h->world.supervisor);
+        h->published_busy = busy;
         publish(h, now);
     }
 }

@@ -15,7 +15,7 @@ enum {
     REFUSAL_GRACE_MS = 250, /* until the other ranks' answers to a load that one refused */
     LOOKS_PER_HANG = 10,
     AROUND_NS = 1000 * 1000,           /* between two looks, where deaths do not wake the leader, */
-    AROUND_RARE_NS = 10 * 1000 * 1000, /* and where they do */
+    AROUND_RARE_NS = 50 * 1000 * 1000, /* and where they do */
 };
 
 enum status supervisor_create(const struct supervisor_config *config,
