@@ -13,7 +13,7 @@ struct scene {
     struct fake_world world; /* its supervisor and baseline; no sequence of its own */
     struct batch *b;
     struct supervisor_handlers on; /* the batch's */
-    uint32_t n_alone_steps;
+    uint32_t n_alone_steps;        /* committed */
     uint32_t n_resumes;
 };
 
@@ -51,6 +51,26 @@ static inline void scene_add(struct scene *scene, struct asked *asked)
     }
 }
 
+/* Steps in flight of a lone request, which are alone; how many there are. */
+static inline uint32_t scene_check_alone(const struct scene *scene)
+{
+    const struct batch *b = scene->b;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < b->n_steps; i++) {
+        for (uint32_t k = 0; k < b->steps[i].n_parts; k++) {
+            const struct sched_seq *seq = b->steps[i].parts[k].run->seq;
+
+            if (seq != NULL && seq->alone) {
+                assert_int_equal(b->n_steps, 1);
+                assert_int_equal(b->steps[i].n_parts, 1);
+                n++;
+            }
+        }
+    }
+    return n;
+}
+
 /* Every page in its place, lone requests alone. */
 static inline void scene_check(struct scene *scene)
 {
@@ -68,17 +88,7 @@ static inline void scene_check(struct scene *scene)
                         run->seq->done == run->entry->positions);
         }
     }
-    for (uint32_t i = 0; i < b->n_steps; i++) {
-        for (uint32_t k = 0; k < b->steps[i].n_parts; k++) {
-            const struct sched_seq *seq = b->steps[i].parts[k].run->seq;
-
-            if (seq != NULL && seq->alone) {
-                assert_int_equal(b->n_steps, 1);
-                assert_int_equal(b->steps[i].n_parts, 1);
-                scene->n_alone_steps++;
-            }
-        }
-    }
+    scene_check_alone(scene);
 }
 
 static inline uint32_t scene_n_left(const struct scene *scene)
@@ -99,6 +109,7 @@ static inline void scene_commit(void *arg, const struct step_result *result)
 {
     struct scene *scene = arg;
 
+    scene->n_alone_steps += scene_check_alone(scene); /* a turn may see it come and go */
     scene->on.commit(scene->on.arg, result);
 }
 
