@@ -26,6 +26,7 @@ def tiny(tmp_path_factory):
 
 
 def content_of(frames):
+    assert not [f for f in frames if "error" in f]
     return "".join(c["delta"].get("content") or "" for f in frames for c in f.get("choices", []))
 
 
