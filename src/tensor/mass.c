@@ -23,7 +23,7 @@ float mass_block_max(const float *logits, uint32_t n)
             bad[i] |= bad[i + half];
         }
     }
-    return bad[0] != 0 ? NAN : lanes[0];
+    return bad[0] != 0 ? NAN : lanes[0] + 0.0f; /* a denormal becomes what it counts as, -0 is +0 */
 }
 
 float mass_block_sum(const float *logits, uint32_t n, float max, float inv_temperature,

@@ -19,7 +19,7 @@
 enum { MASS_BLOCK_ROWS = 1024, MASS_LANES = 16 };
 
 struct mass_block {
-    float max; /* greatest logit; -infinity of no rows */
+    float max; /* greatest logit + 0; -infinity of no rows */
     float sum; /* mass relative to max; 0 if max is -infinity */
 };
 

@@ -47,7 +47,7 @@ static float mass_max(const float *logits, uint32_t n)
     for (uint32_t i = 1; i < VEC_LANES; i++) {
         bad[0] |= bad[i];
     }
-    return bad[0] != 0 ? NAN : lanes[0];
+    return bad[0] != 0 ? NAN : lanes[0] + 0.0f;
 }
 
 static float mass_sum(const float *logits, uint32_t n, float max, float inv_temperature,
