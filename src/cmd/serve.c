@@ -34,6 +34,7 @@ enum {
     MAX_PENDING_BYTES = 8 << 20,
     WRITE_MS = 60 * 1000,
     MAX_KEY_FILE_BYTES = 1 << 20,
+    LEAVE_MS = 15000, /* at most, for ranks and connections to go after the drain */
     FORCED_MS = 2000, /* for what is left, once a second signal has come */
 };
 
@@ -44,6 +45,7 @@ struct serve {
     char *fetched[1 + SERVED_MAX]; /* paths that these point to; owned */
     uint32_t n_fetched;
     struct notify notify; /* the service manager */
+    bool said_ready;      /* to it, once */
     uint64_t fed_ns;      /* its watchdog */
     struct mailbox box;   /* to this thread */
     struct registry registry;
@@ -146,6 +148,7 @@ static void say_ready(struct serve *s)
             return;
         }
     }
+    s->said_ready = true;
     (void)!notify_ready(&s->notify, NULL);
 }
 
@@ -280,13 +283,17 @@ static void on_signal(void *arg)
 
     while ((number = world_signals_take(s->signal_fd)) != 0) {
         if (number == SIGHUP) {
-            (void)!notify_reloading(&s->notify);
+            if (s->said_ready) { /* else it is no reload yet, and its end no readiness */
+                (void)!notify_reloading(&s->notify);
+            }
             if (read_keys(s, &err) == STATUS_OK) {
                 log_info("keys are read again");
             } else {
                 log_error("keys stay as they were: %s", err.text);
             }
-            (void)!notify_ready(&s->notify, NULL);
+            if (s->said_ready) {
+                (void)!notify_ready(&s->notify, NULL);
+            }
         } else if (number == SIGTERM || number == SIGINT || number == SIGQUIT) {
             s->n_signals += number == SIGQUIT ? 2 : 1;
             s->first_signal = s->first_signal == 0 ? number : s->first_signal;
@@ -306,6 +313,8 @@ static void begin_drain(struct serve *s)
     s->drain_until_ns = clock_ns() + (uint64_t)(s->options->drain_timeout * 1e9);
     api_drain(s->api);
     (void)!notify_stopping(&s->notify, "draining");
+    (void)!notify_extend(&s->notify, (uint64_t)(s->options->drain_timeout * 1e9) +
+                                         (uint64_t)LEAVE_MS * 1000000);
     if (api_active(s->api) > 0) {
         log_info(
             "shutting down: %u answers are under way, at most %.0f s; a second signal ends at once",
