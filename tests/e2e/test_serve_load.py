@@ -222,10 +222,10 @@ def test_fair_shares(lockstep, tiny):
     slow on purpose: otherwise so small a model waits for its clients."""
     keys = [word for key in KEYS for word in ("--api-key", key)]
     with serving(lockstep, tiny, "--tp", 2, *keys, "--max-running", 8, "--ctx", 1024, "--kv-memory", 64,
-                 "--fault", "slow:rank=1,step=1,ms=1", key=KEYS[0]) as server:
-        clients = Clients(server, {KEYS[0]: 12, KEYS[1]: 48})
-        clients.run(1500)  # until both have been there for a while
-        got = clients.run(5000)
+                 "--fault", "slow:rank=1,step=1,ms=4", key=KEYS[0]) as server:
+        clients = Clients(server, {KEYS[0]: 16, KEYS[1]: 64})
+        clients.run(800)  # until both have been there for a while
+        got = clients.run(3000)
         assert server.world()["waiting"] > 30, "it is saturated"
         clients.close()
         assert 0.45 <= got[0] / sum(got) <= 0.55, got

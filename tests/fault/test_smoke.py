@@ -65,7 +65,7 @@ def test_wrong_devices(run, devices, text):
 
 @pytest.mark.san
 @pytest.mark.parametrize("spec,text", [
-    ("", "no kind of fault"), ("explode:rank=0", 'called "explode"; there are kill stop'),
+    (":", "no kind of fault"), ("explode:rank=0", 'called "explode"; there are kill stop'),
     ("kill", "rank is missing"), ("kill:step=3", "rank is missing"),
     ("kill:rank", "rank needs a value"),
     ("kill:rank=", 'rank: "" is not a whole number'), ("kill:rank=x", 'rank: "x"'),

@@ -12,6 +12,9 @@ import subprocess
 import threading
 import time
 
+# pytest changes its own environment while our threads start leaders.
+ENVIRONMENT = dict(os.environ)
+
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "model/golden"
 ENDS_S = 120  # a leader that runs longer hangs; many times what is needed on a busy machine
 READY_AGAIN = re.compile(r"the world is ready again: .*?(\d+) ms after the fault")
@@ -91,7 +94,7 @@ class Leader:
         self.arguments = [str(argument) for argument in arguments]
         self.process = subprocess.Popen(
             [lockstep, *self.arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env={**os.environ, **(env or {})}, bufsize=0)
+            stderr=subprocess.PIPE, env={**ENVIRONMENT, **(env or {})}, bufsize=0)
         self.pid = self.process.pid
         self.out, self.err = bytearray(), bytearray()
         pipes = ((self.process.stdout, self.out), (self.process.stderr, self.err))

@@ -153,7 +153,9 @@ def test_ended_and_continued(hub, pull, repo, lockstep, number):
     go_on = threading.Event()
     hub.fail("store", "model.safetensors", cut=200_000, wait=go_on)
     process = subprocess.Popen([lockstep, "pull", "org/model"], env=pull.environment(),
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+                               # a shell that runs this in the background has switched it off
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     incomplete = repo / "blobs" / (hub.hash("model.safetensors") + ".incomplete")
     wait_for(lambda: incomplete.exists() and incomplete.stat().st_size == 200_000)
     process.send_signal(number)
