@@ -50,6 +50,7 @@ async function errorOf(response) {
 }
 
 async function request(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
   let response;
   try {
     response = await fetch(path, {cache: "no-store", ...options, headers: headers(options.headers ?? {})});
@@ -60,7 +61,8 @@ async function request(path, options = {}) {
     throw new ApiError("The server cannot be reached.");
   }
   if (!response.ok) {
-    if (response.status === 401) {
+    // A refusal of the key before says nothing of the one that was typed in meanwhile.
+    if (response.status === 401 && key === sessionStorage.getItem(KEY)) {
       apiEvents.dispatchEvent(new Event("unauthorized"));
     }
     throw await errorOf(response);
