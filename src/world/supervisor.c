@@ -69,7 +69,9 @@ enum status supervisor_create(const struct supervisor_config *config,
     hang_init(&s->hang, config->n_ranks, config->hang_ms);
     /* with a word that is not as expected it returns at once, if the kernel knows the call */
     s->has_alarm = futex_wait_two_shared(&s->alarm, 1, &s->alarm, 1, 1);
-    s->around_every_ns = s->has_alarm ? AROUND_RARE_NS : AROUND_NS;
+    s->around_every_ns = s->has_alarm ? MIN((uint64_t)AROUND_RARE_NS,
+                                            (uint64_t)config->hang_ms * 1000000 / LOOKS_PER_HANG)
+                                      : AROUND_NS;
     local.alarm = &s->alarm;
     status = spawner_local_create(&local, &s->spawner, err);
     if (status != STATUS_OK) {
@@ -325,10 +327,12 @@ static uint64_t next_wake(const struct supervisor *s, uint64_t deadline_ns)
     if (s->refused_ns != 0) {
         wake = MIN(wake, s->refused_ns + (uint64_t)REFUSAL_GRACE_MS * 1000000);
     }
-    if (s->n_steps > 0 || talk_busy(s)) {
+    if (s->n_steps > 0) { /* when look() looks around again */
+        wake = MIN(wake, s->around_ns + s->around_every_ns);
+    } else if (talk_busy(s)) {
         uint64_t look_ns = s->looked_ns + (uint64_t)s->config.hang_ms * 1000000 / LOOKS_PER_HANG;
 
-        wake = MIN(wake, MAX(look_ns, s->around_ns + s->around_every_ns)); /* when look() does it */
+        wake = MIN(wake, MAX(look_ns, s->around_ns + AROUND_NS));
     }
     return wake;
 }
