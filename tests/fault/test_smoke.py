@@ -86,6 +86,14 @@ def test_wrong_faults(run, spec, text):
     refused(run("smoke", "--tp", 3, "--fault", spec), text, "fault")
 
 
+@pytest.mark.san
+def test_no_fault_named(run):
+    """An empty SPEC is refused with the options, before a world is thought of."""
+    process = run("smoke", "--tp", 3, "--fault", "")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr == "lockstep: smoke: --fault: is empty\n"
+
+
 def test_a_world_that_comes_up_late(run):
     """A fault in each of many epochs: injected ones are free, and then it is ready."""
     faults = [word for epoch in range(1, 9) for word in
