@@ -257,6 +257,20 @@ static bool is_json_type(const char *type)
            (type[n] == '\0' || type[n] == ';' || type[n] == ' ');
 }
 
+/* Nothing of the body is read, so that the model is not known: the first one stands for it. */
+static bool refuse_draining(struct answer *answer)
+{
+    const struct served *served = registry_at(answer->api->config.registry, 0);
+
+    if (served != NULL) {
+        metrics_add_label(served->metrics, METRIC_ADMISSION_REJECTIONS_TOTAL,
+                          METRICS_REJECTED_DRAINING, 1);
+    }
+    api_error_set(&answer->error, 503, "draining", "the server is shutting down");
+    answer->error.retry_after = 5;
+    return false;
+}
+
 static bool check_route(struct answer *answer, bool path_known)
 {
     struct http_exchange *x = answer->exchange;
@@ -280,10 +294,7 @@ static bool check_route(struct answer *answer, bool path_known)
         return api_error_set(&answer->error, 415, NULL, "Content-Type must be application/json");
     }
     if ((route->flags & ROUTE_WORK) != 0 && api->draining) {
-        answer->error.retry_after = 0;
-        api_error_set(&answer->error, 503, "draining", "the server is shutting down");
-        answer->error.retry_after = 5;
-        return false;
+        return refuse_draining(answer);
     }
     return true;
 }

@@ -424,6 +424,17 @@ static void abort_generation(struct answer *answer, const char *why)
     fail(g, &error);
 }
 
+/* A refusal of what would have run, had it come at another time. */
+static void count_refusal(const struct generation *g, enum host_phase phase)
+{
+    bool draining = answer_is_draining(g->answer);
+
+    if (draining || phase == HOST_FAILED) {
+        metrics_add_label(g->served->metrics, METRIC_ADMISSION_REJECTIONS_TOTAL,
+                          draining ? METRICS_REJECTED_DRAINING : METRICS_REJECTED_FAILED, 1);
+    }
+}
+
 void generation_start(struct answer *answer)
 {
     struct generation *g = answer->data;
@@ -432,6 +443,7 @@ void generation_start(struct answer *answer)
     struct api_error error = {0};
 
     if (answer_is_draining(answer) || phase == HOST_FAILED || phase == HOST_LOADING) {
+        count_refusal(g, phase);
         api_error_set(&error, 503, answer_is_draining(answer) ? "draining" : host_phase_text(phase),
                       answer_is_draining(answer) ? "the server is shutting down"
                                                  : "the model's ranks are not up");

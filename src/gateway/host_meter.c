@@ -35,40 +35,37 @@ void meter_token(struct seq *seq)
     seq->last_ns = now;
 }
 
-static void meter_refusal(struct metrics *m, enum status status)
+/* Of a sequence that never ran. */
+static void meter_refusal(const struct host *host, enum status status)
 {
-    static const struct {
-        enum status status;
-        enum metrics_rejected reason;
-    } reasons[] = {
-        {STATUS_LIMIT, METRICS_REJECTED_QUEUE_FULL},
-        {STATUS_INVALID, METRICS_REJECTED_TOO_LONG},
-        {STATUS_LINK, METRICS_REJECTED_FAILED},
-    };
+    struct metrics *m = host->config.metrics;
 
-    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
-        if (reasons[i].status == status) {
-            metrics_add_label(m, METRIC_ADMISSION_REJECTIONS_TOTAL, reasons[i].reason, 1);
-        }
+    switch ((int)status) {
+    case STATUS_LIMIT:
+        metrics_add_label(m, METRIC_ADMISSION_REJECTIONS_TOTAL, METRICS_REJECTED_QUEUE_FULL, 1);
+        break;
+    case STATUS_INVALID:
+        metrics_add_label(m, METRIC_ADMISSION_REJECTIONS_TOTAL, METRICS_REJECTED_TOO_LONG, 1);
+        break;
+    case STATUS_LINK:
+        metrics_add_label(
+            m, METRIC_ADMISSION_REJECTIONS_TOTAL,
+            atomic_load(&host->refuse) ? METRICS_REJECTED_DRAINING : METRICS_REJECTED_FAILED, 1);
+        break;
+    default:
+        break;
     }
 }
 
 void meter_end(const struct seq *seq, const struct seq_event *end)
 {
-    static const enum metrics_finished reasons[] = {
-        [BATCH_STOP] = METRICS_FINISHED_STOP,
-        [BATCH_LENGTH] = METRICS_FINISHED_LENGTH,
-        [BATCH_CANCELLED] = METRICS_FINISHED_ABORT,
-        [BATCH_FAILED] = METRICS_FINISHED_ERROR,
-    };
     struct metrics *m = seq->host->config.metrics;
     uint64_t now = clock_ns();
 
     if (seq->started_ns == 0 && end->end == BATCH_FAILED) {
-        meter_refusal(m, end->status);
+        meter_refusal(seq->host, end->status);
         return;
     }
-    metrics_add_label(m, METRIC_REQUEST_SUCCESS_TOTAL, reasons[end->end], 1);
     if (end->status == STATUS_NUMERIC) {
         metrics_add(m, METRIC_CORRUPTED_REQUESTS_TOTAL, 1);
     }
@@ -107,15 +104,38 @@ static void meter_rebuild(struct host *h, const struct host_snapshot *s)
 /* Rows of the steps since the last look, as if they had been alike. */
 static void meter_steps(struct host *h, const struct batch_stats *b)
 {
-    uint64_t steps = b->steps - MIN(h->metered_steps, b->steps);
-    uint64_t rows = b->step_rows - MIN(h->metered_rows, b->step_rows);
+    uint64_t steps = b->steps - MIN(h->metered.steps, b->steps);
+    uint64_t rows = b->step_rows - MIN(h->metered.step_rows, b->step_rows);
 
     for (uint64_t i = 0; i < MIN(steps, UINT64_C(4096)); i++) {
         metrics_observe(h->config.metrics, METRIC_ITERATION_TOKENS_TOTAL,
                         (double)rows / (double)steps);
     }
-    h->metered_steps = b->steps;
-    h->metered_rows = b->step_rows;
+}
+
+static void add_since(struct metrics *m, enum metric metric, uint64_t before, uint64_t now)
+{
+    metrics_add(m, metric, now - MIN(before, now));
+}
+
+/* What the batch counts since it was created, and the metrics since the server began: they outlive
+ * the world, so that a counter never falls. */
+static void meter_counts(struct host *h, const struct host_snapshot *s)
+{
+    struct metrics *m = h->config.metrics;
+    const struct batch_stats *was = &h->metered;
+    const struct batch_stats *b = &s->batch;
+
+    add_since(m, METRIC_REBUILDS_TOTAL, h->counted_rebuilds, s->rebuilds);
+    add_since(m, METRIC_PREFIX_CACHE_QUERIES_TOTAL, was->prefix_queries, b->prefix_queries);
+    add_since(m, METRIC_PREFIX_CACHE_HITS_TOTAL, was->prefix_hits, b->prefix_hits);
+    add_since(m, METRIC_NUM_PREEMPTIONS_TOTAL, was->preemptions, b->preemptions);
+    add_since(m, METRIC_PROMPT_TOKENS_TOTAL, was->prompt_tokens, b->prompt_tokens);
+    add_since(m, METRIC_PROMPT_TOKENS_CACHED_TOTAL, was->prefix_hits, b->prefix_hits);
+    add_since(m, METRIC_GENERATION_TOKENS_TOTAL, was->generated_tokens, b->generated_tokens);
+    meter_steps(h, b);
+    h->counted_rebuilds = s->rebuilds;
+    h->metered = *b;
 }
 
 /* What each rank has done since the last look. */
@@ -150,15 +170,8 @@ void meter_world(struct host *host, const struct host_snapshot *snapshot)
     metrics_set(m, METRIC_KV_CACHE_USAGE_PERC,
                 b->kv_total > 0 ? (double)b->kv_used / b->kv_total : 0);
     metrics_set(m, METRIC_EPOCH, (double)snapshot->epoch);
-    metrics_set_counter(m, METRIC_REBUILDS_TOTAL, snapshot->rebuilds);
-    metrics_set_counter(m, METRIC_PREFIX_CACHE_QUERIES_TOTAL, b->prefix_queries);
-    metrics_set_counter(m, METRIC_PREFIX_CACHE_HITS_TOTAL, b->prefix_hits);
-    metrics_set_counter(m, METRIC_NUM_PREEMPTIONS_TOTAL, b->preemptions);
-    metrics_set_counter(m, METRIC_PROMPT_TOKENS_TOTAL, b->prompt_tokens);
-    metrics_set_counter(m, METRIC_PROMPT_TOKENS_CACHED_TOTAL, b->prefix_hits);
-    metrics_set_counter(m, METRIC_GENERATION_TOKENS_TOTAL, b->generated_tokens);
+    meter_counts(host, snapshot);
     meter_rebuild(host, snapshot);
-    meter_steps(host, b);
     meter_ranks(host, snapshot->n_ranks);
     metrics_set_info(m,
                      &(struct metrics_info){
@@ -167,4 +180,14 @@ void meter_world(struct host *host, const struct host_snapshot *snapshot)
                          .kv_page_tokens = host->world.page_tokens,
                          .kv_pages = b->kv_total,
                      });
+}
+
+void meter_gone(struct host *host)
+{
+    static const enum metric gauges[] = {METRIC_NUM_REQUESTS_RUNNING, METRIC_NUM_REQUESTS_WAITING,
+                                         METRIC_KV_CACHE_USAGE_PERC};
+
+    for (size_t i = 0; i < ARRAY_LEN(gauges); i++) {
+        metrics_set(host->config.metrics, gauges[i], 0);
+    }
 }

@@ -38,10 +38,10 @@ struct host {
     enum world_state published_state;
     bool published_busy;
     uint64_t metered_ns;
-    uint64_t asked_ns; /* an idle world, the last time */
-    uint64_t metered_rebuilds;
-    uint64_t metered_steps;
-    uint64_t metered_rows;
+    uint64_t asked_ns;          /* an idle world, the last time */
+    uint64_t metered_rebuilds;  /* that are over */
+    uint64_t counted_rebuilds;  /* that have begun */
+    struct batch_stats metered; /* what was added to the metrics so far, of this load */
     struct supervisor_counters metered_ranks[HOST_MAX_RANKS];
     uint64_t load_start_ns;
 };

@@ -443,6 +443,17 @@ static bool come_up(struct host *h, struct err *err)
     return false;
 }
 
+/* The metrics' last look at this world: no count is lost, and nothing runs in it any more. */
+static void meter_last(struct host *h)
+{
+    struct host_snapshot s = {0};
+
+    batch_stats(h->world.batch, &s.batch);
+    read_world(h, &s);
+    meter_world(h, &s);
+    meter_gone(h);
+}
+
 static void close_world(struct host *h)
 {
     uint64_t limit = in_ms(clock_ns(), CLOSE_MS);
@@ -457,6 +468,7 @@ static void close_world(struct host *h)
     while (h->seqs != NULL) { /* the world went down without a word to them */
         batch_cancel(h->world.batch, h->seqs->batch_id);
     }
+    meter_last(h);
     h->config.backend.close(h->config.backend.arg, &h->world);
     h->world = (struct host_world){0};
 }
@@ -479,8 +491,8 @@ void *host_run(void *host)
     h->last_step_ns = 0;
     h->load_start_ns = clock_ns();
     h->metered_rebuilds = 0; /* a new world counts anew */
-    h->metered_steps = 0;
-    h->metered_rows = 0;
+    h->counted_rebuilds = 0;
+    h->metered = (struct batch_stats){0};
     memset(h->metered_ranks, 0, sizeof(h->metered_ranks));
     if (h->config.backend.open(h->config.backend.arg, &on, &h->world, &err) != STATUS_OK) {
         post_loaded(h, err.status, err.text);

@@ -13,7 +13,9 @@ struct part {
     struct choice choice;
     struct seq *seq; /* NULL once it has ended */
     uint32_t index;
+    bool started;
     bool finished;
+    bool counted;                       /* in the metrics, by how it ended */
     struct token_entry *prompt_entries; /* [n_prompt_entries]; of choice 0 of a prompt */
     uint32_t n_prompt_entries;
 };
@@ -121,10 +123,21 @@ struct request_usage request_usage(const struct request *request)
     return usage;
 }
 
+/* Once: what became of a choice. Only here is it known, as the world sees no stop strings and no
+ * tool calls. */
+static void count(struct part *part, enum metrics_finished how)
+{
+    if (!part->counted) {
+        part->counted = true;
+        metrics_add_label(host_metrics(part->request->host), METRIC_REQUEST_SUCCESS_TOTAL, how, 1);
+    }
+}
+
 static void cancel_rest(struct request *r)
 {
     for (uint32_t i = 0; i < r->n_parts; i++) {
         if (r->parts[i].seq != NULL) {
+            count(&r->parts[i], METRICS_FINISHED_ABORT);
             host_cancel(r->host, r->parts[i].seq->id);
         }
     }
@@ -146,6 +159,11 @@ static void end(struct request *r, enum status status, const char *why)
 
 static void finish(struct part *part, enum finish_reason reason, int32_t stop_token)
 {
+    static const enum metrics_finished counts[] = {
+        [FINISH_STOP] = METRICS_FINISHED_STOP,
+        [FINISH_LENGTH] = METRICS_FINISHED_LENGTH,
+        [FINISH_TOOL_CALLS] = METRICS_FINISHED_TOOL_CALLS,
+    };
     struct request *r = part->request;
     struct request_event event = {
         .kind = REQUEST_FINISH, .reason = reason, .stop_token = stop_token};
@@ -161,6 +179,7 @@ static void finish(struct part *part, enum finish_reason reason, int32_t stop_to
     if (event.reason == FINISH_STOP && part->choice.called) {
         event.reason = FINISH_TOOL_CALLS;
     }
+    count(part, counts[event.reason]);
     tell(part, &event);
     r->n_finished++;
     if (r->n_finished == r->n_parts) {
@@ -203,9 +222,13 @@ static void on_seq_end(struct part *part, const struct seq_event *event)
         finish(part, FINISH_LENGTH, -1);
         break;
     case BATCH_CANCELLED: /* not by this request: the world went down */
+        count(part, METRICS_FINISHED_ABORT);
         end(r, STATUS_LINK, "the model is being unloaded");
         break;
     case BATCH_FAILED:
+        if (part->started) { /* else it was refused, and is counted so */
+            count(part, METRICS_FINISHED_ERROR);
+        }
         end(r, status == STATUS_OK ? STATUS_BUG : status, event->why == NULL ? "" : event->why);
         break;
     }
@@ -219,6 +242,7 @@ static void on_seq(void *arg, struct seq *seq, const struct seq_event *event)
     (void)seq;
     switch (event->kind) {
     case SEQ_STARTED:
+        part->started = true;
         if (part->index % r->spec.n == 0) {
             r->n_cached += event->n_cached;
         }

@@ -78,6 +78,9 @@ def test_second_signal(lockstep, tiny, frozen):
         server.process.send_signal(signal.SIGTERM)
         poll(lambda: server.get("/health")[1]["state"] == "draining", 10, "draining")
         assert server.process.poll() is None
+        if frozen:  # which gives the time to look
+            assert server.post("/v1/chat/completions", chat_body(server, "late"))[0] == 503
+            assert re.search(r'admission_rejections_total\{.*reason="draining"\} 1\n', server.get("/metrics")[1])
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         status = server.process.wait(20)

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from serving import Server, children, rank_of, serving
 from wire import Call, chat_body, holdings, make_tiny, poll
 
@@ -83,6 +84,14 @@ def text_of(server, model, text, n=40):
     return server.chat(text, model=model, max_tokens=n, **SAMPLED)[0]
 
 
+def counters(server, model):
+    """{(name, reason): value} of the model's metrics."""
+    text = server.get("/metrics")[1]
+    return {(s.name, s.labels.get("reason") or s.labels.get("finished_reason") or s.labels.get("rank") or ""): s.value
+            for family in text_string_to_metric_families(text) for s in family.samples
+            if s.labels.get("model_name") == model and "le" not in s.labels}
+
+
 def test_list(server):
     """What each model is: state, devices, memory, limits, capabilities."""
     alpha, beta = describe(server, "alpha"), describe(server, "beta")
@@ -149,12 +158,31 @@ def test_unload_drains(server):
     poll(lambda: describe(server, "beta")["status"] in ("unloading", "unloaded"), 20, "it unloads")
     status, body = server.post("/v1/chat/completions", chat_body(server, "late", model="beta"))
     assert status == 503 and body["error"]["message"], body
+    assert counters(server, "beta")["vllm:admission_rejections_total", "draining"] == 1
     assert text_of(server, "alpha", "still here", 3)
     assert "".join(c["delta"].get("content") or "" for f in call.frames() for c in f["choices"]) == expected
     thread.join()
     assert answers == [(200, {"model": "beta", "status": "unloaded"})]
     assert describe(server, "beta")["status"] == "unloaded"
     assert len(ranks_of(server)) == 2
+
+
+def test_counters_outlive_a_world(server):
+    """What is counted of a model goes on when it is loaded again; what it holds is nothing meanwhile."""
+    load(server, "beta")
+    text_of(server, "beta", "counted", 30)
+    assert unload(server, "beta")[0] == 200
+    away = counters(server, "beta")
+    load(server, "beta")
+    again = counters(server, "beta")
+    text_of(server, "beta", "counted", 30)
+    assert unload(server, "beta")[0] == 200
+    after = counters(server, "beta")
+    for name in ("prompt_tokens_total", "generation_tokens_total", "prefix_cache_queries_total"):
+        name = f"vllm:{name}", ""
+        assert 0 < away[name] == again[name] < after[name], (name, away[name], again[name], after[name])
+    assert away["vllm:kv_cache_usage_perc", ""] == away["vllm:num_requests_running", ""] == 0
+    assert all(again[name] >= value for name, value in away.items() if name[0].endswith("_total"))
 
 
 def test_unload_is_bounded(server):
