@@ -107,32 +107,72 @@ static int step(struct stop_matcher *matcher, char c, size_t *ret_tail)
     return found;
 }
 
-bool stop_matcher_push(struct stop_matcher *matcher, const char *text, size_t n, struct buf *out)
+/* What is held but for the last tail bytes comes out. */
+static void release(struct stop_matcher *matcher, size_t tail, struct buf *out)
 {
     struct buf *held = &matcher->held;
-    size_t tail = held->len;
+
+    if (held->len == tail) {
+        return;
+    }
+    buf_append(out, buf_str(held), held->len - tail);
+    memmove(held->data, held->data + held->len - tail, tail);
+    held->len = tail;
+    held->data[tail] = '\0';
+}
+
+bool stop_matcher_push(struct stop_matcher *matcher, const char *text, size_t n, struct buf *out)
+{
+    size_t tail = matcher->held.len;
 
     if (matcher->found >= 0) {
         return true;
     }
     for (size_t i = 0; i < n && matcher->found < 0; i++) {
-        buf_append_char(held, text[i]);
+        buf_append_char(&matcher->held, text[i]);
         matcher->found = step(matcher, text[i], &tail);
     }
     if (matcher->found >= 0) {
         tail = matcher->include_stop ? 0 : matcher->stops[matcher->found].n;
     }
-    buf_append(out, buf_str(held), held->len - tail);
+    release(matcher, tail, out);
     if (matcher->found >= 0) {
-        buf_clear(held);
+        buf_clear(&matcher->held);
         return true;
     }
-    if (held->len > tail) {
-        memmove(held->data, held->data + held->len - tail, tail);
-        held->len = tail;
-        held->data[tail] = '\0';
-    }
     return false;
+}
+
+/* Stop strings that are complete are not; the length of the tail that may begin one. */
+static size_t pass_over(struct stop_matcher *matcher)
+{
+    size_t tail = 0;
+
+    for (size_t i = 0; i < matcher->n; i++) {
+        struct stop *stop = &matcher->stops[i];
+
+        if (stop->matched == stop->n) {
+            stop->matched = stop->border[stop->n - 1];
+        }
+        tail = MAX(tail, stop->matched);
+    }
+    return tail;
+}
+
+void stop_matcher_pass(struct stop_matcher *matcher, const char *text, size_t n, struct buf *out)
+{
+    size_t tail = matcher->held.len;
+
+    if (matcher->found >= 0) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        buf_append_char(&matcher->held, text[i]);
+        if (step(matcher, text[i], &tail) >= 0) {
+            tail = pass_over(matcher);
+        }
+    }
+    release(matcher, tail, out);
 }
 
 void stop_matcher_finish(struct stop_matcher *matcher, struct buf *out)

@@ -30,6 +30,10 @@ NODISCARD enum status stop_matcher_add(struct stop_matcher *matcher, const char 
  * text, in this push and later ones, is dropped. */
 bool stop_matcher_push(struct stop_matcher *matcher, const char *text, size_t n, struct buf *out);
 
+/* The same for text in which no stop string may end: one that is complete in it is text like any
+ * other, but one may begin in it and end in what is pushed later. */
+void stop_matcher_pass(struct stop_matcher *matcher, const char *text, size_t n, struct buf *out);
+
 /* The end of the text: appends what was held back. */
 void stop_matcher_finish(struct stop_matcher *matcher, struct buf *out);
 

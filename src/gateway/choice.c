@@ -135,9 +135,10 @@ static void feed_forced(struct choice *choice)
     }
 }
 
-/* Decoded text through the stop strings. True: one is complete. */
+/* Decoded text through the stop strings. True: one is complete. None may be before min_tokens. */
 static bool release_text(struct choice *choice, bool last)
 {
+    bool early = choice->n_tokens <= choice->spec->min_tokens && choice->spec->min_tokens > 0;
     struct buf out = {0};
     bool matched = false;
 
@@ -146,7 +147,11 @@ static bool release_text(struct choice *choice, bool last)
         feed(choice, buf_str(&choice->piece), choice->piece.len);
         return false;
     }
-    matched = stop_matcher_push(choice->stop, buf_str(&choice->piece), choice->piece.len, &out);
+    if (early) {
+        stop_matcher_pass(choice->stop, buf_str(&choice->piece), choice->piece.len, &out);
+    } else {
+        matched = stop_matcher_push(choice->stop, buf_str(&choice->piece), choice->piece.len, &out);
+    }
     if (last && !matched) {
         stop_matcher_finish(choice->stop, &out);
     }

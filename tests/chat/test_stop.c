@@ -25,10 +25,12 @@ static struct stop_matcher *make(const char *const *stops, size_t n, bool includ
     return matcher;
 }
 
-/* The definition: the end of the stop string that is complete first, the longest of several. */
-static int search(const char *const *stops, size_t n, const char *text, size_t *ret_end)
+/* The definition: the end of the stop string that is complete first behind what was passed, the
+ * longest of several. */
+static int search(const char *const *stops, size_t n, const char *text, size_t passed,
+                  size_t *ret_end)
 {
-    for (size_t end = 1; end <= strlen(text); end++) {
+    for (size_t end = passed + 1; end <= strlen(text); end++) {
         int found = -1;
 
         for (size_t i = 0; i < n; i++) {
@@ -69,16 +71,23 @@ static void check(const char *const *stops, size_t n, const char *text, bool inc
     size_t want = len;
     size_t end = 0;
     size_t at = 0;
-    int found = search(stops, n, text, &end);
+    size_t early = next_random(random) % 3 * 7;
+    size_t passed = MIN(len, early);
+    int found = search(stops, n, text, passed, &end);
 
     if (found >= 0) {
         want = include_stop ? end : end - strlen(stops[found]);
     }
     while (at < len) {
         size_t drawn = next_random(random) % 5;
-        size_t piece = MIN(len - at, drawn);
-        bool stopped = stop_matcher_push(matcher, text + at, piece, &out);
+        size_t piece = MIN((at < passed ? passed : len) - at, drawn);
+        bool stopped = false;
 
+        if (at < passed) {
+            stop_matcher_pass(matcher, text + at, piece, &out);
+        } else {
+            stopped = stop_matcher_push(matcher, text + at, piece, &out);
+        }
         at += piece;
         assert_int_equal(stopped, found >= 0 && at >= end);
         if (!stopped) {

@@ -108,6 +108,9 @@ def test_min_tokens(server):
     assert longer["usage"]["completion_tokens"] >= n + 5
     assert text_of(longer).startswith(text_of(short))
     assert text_of(chat(server, max_tokens=60, min_tokens=n - 2)) == text_of(short)
+    word = text_of(short).split()[1]
+    assert word not in text_of(chat(server, stop=word))
+    assert text_of(chat(server, max_tokens=60, stop=word, min_tokens=n - 2)) == text_of(short)
 
 
 def test_allowed_token_ids(server):

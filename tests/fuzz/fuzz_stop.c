@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Stop strings, each ended by a zero byte, an empty one ends them; what follows is the text. The
- * first byte says how it is cut and whether the stop string is released. What comes out must be the
- * text up to the first stop string that a search finds.
+ * first byte says how it is cut, whether the stop string is released, and whether they count only
+ * behind a third of the text. What comes out must be the text up to the first stop string that a
+ * search finds.
  */
 #include "chat/stop.h"
 
@@ -13,11 +14,12 @@ struct stops {
     size_t n;
 };
 
-static int search(const struct stops *stops, const char *text, size_t n, size_t *ret_end)
+static int search(const struct stops *stops, const char *text, size_t n, size_t passed,
+                  size_t *ret_end)
 {
     int found = -1;
 
-    for (size_t end = 1; end <= n && found < 0; end++) {
+    for (size_t end = passed + 1; end <= n && found < 0; end++) {
         for (size_t i = 0; i < stops->n; i++) {
             size_t len = strlen(stops->texts[i]);
 
@@ -37,10 +39,14 @@ static void check(struct stop_matcher *matcher, const struct stops *stops, uint8
     bool include_stop = (mode & 1) != 0;
     size_t step = (mode >> 1) % 16u + 1;
     struct buf out = {0};
+    size_t passed = (mode & 32) != 0 ? n / 3 : 0;
     size_t end = n;
-    int found = search(stops, text, n, &end);
+    int found = search(stops, text, n, passed, &end);
 
-    for (size_t at = 0; at < n; at += step) {
+    for (size_t at = 0; at < passed; at += step) {
+        stop_matcher_pass(matcher, text + at, MIN(step, passed - at), &out);
+    }
+    for (size_t at = passed; at < n; at += step) {
         stop_matcher_push(matcher, text + at, MIN(step, n - at), &out);
     }
     stop_matcher_finish(matcher, &out);

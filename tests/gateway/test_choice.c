@@ -162,6 +162,36 @@ static void test_stop_included(void **state)
     release(&h, &spec);
 }
 
+/* A stop string that is complete too early does not end the answer; its last byte must come behind
+ * min_tokens. */
+static void test_min_tokens(void **state)
+{
+    static const char *const stops[] = {"END"};
+    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}),
+                                .logprobs = true,
+                                .stops = stops,
+                                .n_stops = 1,
+                                .min_tokens = 6};
+    struct heard h = {0};
+
+    (void)state;
+    choice_init(&h.choice, &spec, hear, &h);
+    assert_int_equal(push(&h, "ENDENDEND"), 9); /* the second one ends with token 6 */
+    assert_string_equal(finish(&h), "END");
+    assert_string_equal(buf_str(&h.content), "ENDEND");
+    expect_told(&h, "ENDEND");
+    release(&h, &spec);
+
+    spec.tokenizer = fixture_create(&(struct fixture){0});
+    spec.min_tokens = 5;
+    memset(&h, 0, sizeof(h));
+    choice_init(&h.choice, &spec, hear, &h);
+    assert_int_equal(push(&h, "ENDENDEND"), 6);
+    assert_string_equal(finish(&h), "END");
+    assert_string_equal(buf_str(&h.content), "END");
+    release(&h, &spec);
+}
+
 /* What may begin a stop string comes out when the answer ends. */
 static void test_no_stop(void **state)
 {
@@ -231,7 +261,7 @@ int main(void)
         cmocka_unit_test(test_plain),   cmocka_unit_test(test_cut_character),
         cmocka_unit_test(test_stop),    cmocka_unit_test(test_stop_included),
         cmocka_unit_test(test_no_stop), cmocka_unit_test(test_reasoning_and_call),
-        cmocka_unit_test(test_forced),
+        cmocka_unit_test(test_forced),  cmocka_unit_test(test_min_tokens),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
