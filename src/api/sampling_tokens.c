@@ -2,7 +2,8 @@
 /*
  * The members of a body that name tokens: logit_bias, stop_token_ids, ignore_eos, min_tokens,
  * allowed_token_ids, bad_words. All but the ends of an answer become biases of the plan, which has
- * first those that hold up to min_tokens (the end tokens, impossible), then the others.
+ * first those that hold up to min_tokens (the end tokens, impossible), then the others, last the
+ * words of several tokens.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include "api/generate.h"
 #include "base/mem.h"
 
-enum { MAX_BAD_WORDS = 1024, MAX_STOP_IDS = 1024 };
+enum { MAX_BAD_WORDS = 1024, MAX_WORD_BYTES = 1024, MAX_STOP_IDS = 1024 };
 
 /* Room for the biases of what was parsed before them: a cap that no list of distinct tokens
  * exceeds, for ranks have that much. */
@@ -102,8 +103,9 @@ static bool parse_min_tokens(struct generation *g, const json_t *body, struct ap
     return true;
 }
 
-/* marks[token]: 0 unless the token is allowed (1) and cannot be sampled (2). */
-enum mark { MARK_ALLOWED = 1, MARK_NEVER = 2 };
+/* marks[token]: 0 unless the token is allowed (1) and cannot be sampled, ever (2) or behind some
+ * others (4). */
+enum mark { MARK_ALLOWED = 1, MARK_NEVER = 2, MARK_SOMETIMES = 4 };
 
 static bool parse_allowed(struct generation *g, const json_t *body, unsigned char *marks,
                           struct api_error *error)
@@ -165,31 +167,102 @@ static bool parse_bias(struct generation *g, const json_t *body, const unsigned 
     return true;
 }
 
-/* Forbids the token that a text is, if it is a single one. */
+/* Words of several tokens: where they begin in the biases is known once all others are there. */
+struct phrases {
+    struct plan_bias *bias; /* [n] */
+    uint32_t n;
+};
+
+/* A phrase: the last token is impossible behind the others. */
+static bool add_phrase(struct phrases *phrases, const struct token_ids *ids,
+                       struct api_error *error)
+{
+    if (ids->n > UINT16_MAX - phrases->n) { /* what a plan has room for */
+        return api_error_field(error, "bad_words", "more than %d tokens in all", UINT16_MAX);
+    }
+    phrases->bias = xrealloc(phrases->bias, phrases->n + ids->n, sizeof(*phrases->bias));
+    for (size_t i = 0; i < ids->n; i++) {
+        phrases->bias[phrases->n++] =
+            (struct plan_bias){(uint32_t)ids->data[i], i + 1 < ids->n ? 0 : -INFINITY};
+    }
+    return true;
+}
+
+/* Forbids what a text is: a token wherever it stands, or the last of several behind the others. */
 static bool forbid(struct generation *g, const char *text, size_t n, unsigned char *marks,
-                   bool *ret_single, struct api_error *error)
+                   struct phrases *phrases, struct api_error *error)
 {
     struct token_ids ids = {0};
     struct err err = {0};
+    int32_t last;
     bool ok = true;
 
     if (tokenizer_encode(g->text->tokenizer, text, n, 0, &ids, &err) != STATUS_OK) {
-        ok = api_error_field(error, "bad_words", "%s", err.text);
+        return api_error_field(error, "bad_words", "%s", err.text);
     }
-    *ret_single = ids.n == 1;
-    if (ok && ids.n == 1 && (marks[ids.data[0]] & MARK_ALLOWED) != 0) {
-        ok = add_bias(g, ids.data[0], -INFINITY, "bad_words", error);
-        marks[ids.data[0]] |= MARK_NEVER;
+    last = ids.n > 0 ? ids.data[ids.n - 1] : 0;
+    if (ids.n == 1 && (marks[last] & MARK_ALLOWED) != 0) {
+        ok = add_bias(g, last, -INFINITY, "bad_words", error);
+        marks[last] |= MARK_NEVER;
+    } else if (ids.n > 1) {
+        ok = add_phrase(phrases, &ids, error);
+        marks[last] |= MARK_SOMETIMES;
     }
     token_ids_release(&ids);
     return ok;
 }
 
-/* A word that is one token, and the same behind a space. */
+/* The word as it begins a text and as it stands behind a space, however it is given. */
+static bool forbid_word(struct generation *g, const char *word, size_t n, unsigned char *marks,
+                        struct phrases *phrases, struct api_error *error)
+{
+    struct buf text = {0};
+    bool ok;
+
+    while (n > 1 && *word == ' ') {
+        word++;
+        n--;
+    }
+    buf_append_char(&text, ' ');
+    buf_append(&text, word, n);
+    ok = forbid(g, text.data, text.len, marks, phrases, error) &&
+         forbid(g, text.data + 1, text.len - 1, marks, phrases, error);
+    buf_release(&text);
+    return ok;
+}
+
+static bool forbid_words(struct generation *g, const json_t *words, unsigned char *marks,
+                         struct phrases *phrases, struct api_error *error)
+{
+    struct plan_params *p = &g->spec.params;
+
+    for (size_t i = 0; i < json_array_size(words); i++) {
+        const json_t *word = json_array_get(words, i);
+
+        if (json_string_length(word) == 0 || json_string_length(word) > MAX_WORD_BYTES) {
+            return api_error_field(error, "bad_words", "entry %zu is no text of 1 to %d bytes", i,
+                                   MAX_WORD_BYTES);
+        }
+        if (!forbid_word(g, json_string_value(word), json_string_length(word), marks, phrases,
+                         error)) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < phrases->n; i++) {
+        if (!add_bias(g, phrases->bias[i].token, phrases->bias[i].add, "bad_words", error)) {
+            return false;
+        }
+    }
+    p->n_phrase_bias = (uint16_t)phrases->n;
+    return true;
+}
+
 static bool parse_bad_words(struct generation *g, const json_t *body, unsigned char *marks,
                             struct api_error *error)
 {
     const json_t *words = NULL;
+    struct phrases phrases = {0};
+    bool ok;
 
     if (!field_array(body, "bad_words", &words, error)) {
         return false;
@@ -198,34 +271,12 @@ static bool parse_bad_words(struct generation *g, const json_t *body, unsigned c
         return api_error_field(error, "bad_words", "%zu words, at most %d", json_array_size(words),
                                MAX_BAD_WORDS);
     }
-    for (size_t i = 0; i < json_array_size(words); i++) {
-        const json_t *word = json_array_get(words, i);
-        struct buf text = {0};
-        bool single = false;
-        bool ok;
-
-        if (json_string_length(word) == 0) {
-            return api_error_field(error, "bad_words", "entry %zu is no text", i);
-        }
-        buf_append_char(&text, ' ');
-        buf_append(&text, json_string_value(word), json_string_length(word));
-        ok = forbid(g, text.data, text.len, marks, &single, error) &&
-             forbid(g, text.data + 1, text.len - 1, marks, &single, error);
-        buf_release(&text);
-        if (ok && !single) {
-            ok = api_error_field(
-                error, "bad_words",
-                "\"%.40s\" is several tokens, and only single ones can be forbidden",
-                json_string_value(word));
-        }
-        if (!ok) {
-            return false;
-        }
-    }
-    return true;
+    ok = forbid_words(g, words, marks, &phrases, error);
+    free(phrases.bias);
+    return ok;
 }
 
-/* Something must remain that can be sampled, also before min_tokens. */
+/* Something must remain that can be sampled, also before min_tokens and whatever was generated. */
 static bool check_remains(const struct generation *g, unsigned char *marks, struct api_error *error)
 {
     for (uint32_t i = 0; i < g->spec.params.n_min_bias; i++) {

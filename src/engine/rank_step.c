@@ -36,6 +36,7 @@ static enum status set_slots(struct rank *rank, const struct step_plan *plan, st
                     .n_bias = p->n_bias,
                     .n_min = p->n_min,
                     .n_min_bias = p->n_min_bias,
+                    .n_phrase_bias = p->n_phrase_bias,
                     .allow = (p->flags & PLAN_PARAMS_ALLOW) != 0,
                 },
             .key = {.seed = p->seed, .prompt = p->prompt_index, .choice = p->choice},

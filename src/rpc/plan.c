@@ -217,6 +217,18 @@ static bool has_nan(const struct plan_params *params)
            isnan(params->frequency_penalty);
 }
 
+/* The parts that a slot's biases, from the plan's number first on, fall into; the last phrase has
+ * an end. */
+static bool check_bias_kinds(const struct step_plan *plan, const struct plan_params *params,
+                             uint64_t first)
+{
+    uint64_t others = (uint64_t)params->n_min_bias + params->n_phrase_bias;
+
+    return others <= params->n_bias &&
+           ((params->flags & PLAN_PARAMS_ALLOW) == 0 || others < params->n_bias) &&
+           (params->n_phrase_bias == 0 || plan->bias[first + params->n_bias - 1].add != 0.0f);
+}
+
 static enum status check_params(const struct step_plan *plan, const struct plan_limits *limits,
                                 struct err *err)
 {
@@ -239,8 +251,7 @@ static enum status check_params(const struct step_plan *plan, const struct plan_
         if ((params->flags & ~(uint32_t)PLAN_PARAMS_FLAGS) != 0) {
             return wrong(err, "params", i, "flags", params->flags);
         }
-        if (params->n_min_bias > params->n_bias ||
-            ((params->flags & PLAN_PARAMS_ALLOW) != 0 && params->n_min_bias == params->n_bias)) {
+        if (!check_bias_kinds(plan, params, bias)) {
             return wrong(err, "params", i, "n_min_bias", params->n_min_bias);
         }
         if ((uint64_t)params->n_prompt + params->n_generated >

@@ -75,15 +75,18 @@ struct plan_want {
 
 /* Flags of parameters. */
 enum {
-    PLAN_PARAMS_ALLOW = 1, /* only tokens of the slot's biases after the first n_min_bias may be
-                              sampled (and their biases count); there is at least one */
+    PLAN_PARAMS_ALLOW = 1, /* only tokens of the slot's biases after the first n_min_bias and
+                              before the last n_phrase_bias may be sampled (and their biases
+                              count); there is at least one */
     PLAN_PARAMS_FLAGS = PLAN_PARAMS_ALLOW,
 };
 
 /* Sampling parameters of a slot, as sample/params.h defines them (which also checks their ranges),
  * its key of random numbers, and the tokens there are already. Biases may be -infinity: the token
  * is never sampled. The first n_min_bias of them hold only while fewer than n_min tokens have been
- * generated (those of n_generated included): so end tokens, at -infinity, do not come too early. */
+ * generated (those of n_generated included): so end tokens, at -infinity, do not come too early.
+ * The last n_phrase_bias of them are phrases: tokens with 0, then one whose bias holds only while
+ * the generated tokens end with the others: so a word of several tokens is not completed. */
 struct plan_params {
     uint64_t seed;
     uint32_t slot;
@@ -100,8 +103,9 @@ struct plan_params {
     uint32_t n_prompt;    /* of the plan's history, in order of params: first the prompt's tokens */
     uint32_t n_generated; /* then those generated */
     uint32_t n_min;
-    uint32_t n_min_bias; /* at most n_bias */
-    uint32_t flags;
+    uint32_t n_min_bias; /* with n_phrase_bias at most n_bias */
+    uint16_t flags;
+    uint16_t n_phrase_bias;
 };
 
 struct plan_bias {

@@ -36,11 +36,16 @@ enum status sample_params_check(const struct sample_params *params, uint32_t voc
     if (!isfinite(params->frequency_penalty)) {
         return err_set(err, STATUS_INVALID, "frequency_penalty is not finite");
     }
-    if (params->n_min_bias > params->n_bias) {
-        return err_set(err, STATUS_INVALID, "%u logit biases of a least length, but %u in all",
-                       params->n_min_bias, params->n_bias);
+    if (params->n_phrase_bias > params->n_bias ||
+        params->n_min_bias > params->n_bias - params->n_phrase_bias) {
+        return err_set(err, STATUS_INVALID,
+                       "%u logit biases of a least length and %u of phrases, but %u in all",
+                       params->n_min_bias, params->n_phrase_bias, params->n_bias);
     }
-    if (params->allow && params->n_min_bias == params->n_bias) {
+    if (params->n_phrase_bias > 0 && params->bias[params->n_bias - 1].add == 0.0f) {
+        return err_set(err, STATUS_INVALID, "the last phrase of the logit biases has no end");
+    }
+    if (params->allow && params->n_min_bias == params->n_bias - params->n_phrase_bias) {
         return err_set(err, STATUS_INVALID, "the list of allowed tokens is empty");
     }
     for (uint32_t i = 0; i < params->n_bias; i++) {

@@ -5,7 +5,8 @@
  *
  * The order in which they act, on the float32 logits of one position (vLLM's order):
  *   0. allow list           logit = -infinity, unless the token is in it
- *   1. bias                 logit += bias
+ *   1. bias                 logit += bias; that of a phrase's last token, where the answer ends
+ * with the tokens before it
  *   2. repetition penalty   of every token in prompt or answer: logit > 0 ? logit / p : logit * p
  *   3. frequency penalty    logit -= frequency * times generated
  *   4. presence penalty     logit -= presence, if generated at all
@@ -39,8 +40,10 @@ struct sample_params {
     const struct sample_bias *bias; /* [n_bias]; a token listed twice is added to twice */
     uint32_t n_bias;
     uint32_t n_min; /* default 0. The first n_min_bias biases hold only while fewer tokens have */
-    uint32_t n_min_bias; /* been generated than n_min */
-    bool allow;          /* default false. The biases after those are the allow list, not empty */
+    uint32_t n_min_bias;    /* been generated than n_min */
+    uint32_t n_phrase_bias; /* default 0. The last so many biases are phrases: tokens with 0, then
+                               one with what is added to it while the answer ends with the others */
+    bool allow; /* default false. The biases between those are the allow list, not empty */
 };
 
 /* The defaults above. */

@@ -43,10 +43,43 @@ static void apply_bias(struct sample_part *part, const struct sample_request *re
     uint32_t row;
 
     for (uint32_t i = request->n_generated < params->n_min ? 0 : params->n_min_bias;
-         i < params->n_bias; i++) {
+         i < params->n_bias - params->n_phrase_bias; i++) {
         if (row_of(part, params->bias[i].token, &row)) {
             part->logits[row] += params->bias[i].add;
         }
+    }
+}
+
+/* True if the answer ends with these tokens. */
+static bool ends_with(const struct sample_request *request, const struct sample_bias *tokens,
+                      size_t n)
+{
+    if (n > request->n_generated) {
+        return false;
+    }
+    for (size_t i = 1; i <= n; i++) { /* the last ones differ most often */
+        if (request->generated[request->n_generated - i] != (int64_t)tokens[n - i].token) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void apply_phrases(struct sample_part *part, const struct sample_request *request)
+{
+    const struct sample_params *params = request->params;
+    const struct sample_bias *end = params->bias + params->n_bias;
+    const struct sample_bias *first = end - params->n_phrase_bias;
+    uint32_t row;
+
+    for (const struct sample_bias *at = first; at < end; at++) {
+        if (at->add == 0.0f) {
+            continue;
+        }
+        if (row_of(part, at->token, &row) && ends_with(request, first, (size_t)(at - first))) {
+            part->logits[row] += at->add;
+        }
+        first = at + 1;
     }
 }
 
@@ -56,7 +89,7 @@ static void apply_allow(struct sample_part *part, const struct sample_params *pa
 {
     uint32_t row;
 
-    for (uint32_t i = params->n_min_bias; i < params->n_bias; i++) {
+    for (uint32_t i = params->n_min_bias; i < params->n_bias - params->n_phrase_bias; i++) {
         if (row_of(part, params->bias[i].token, &row)) {
             part->counts[row] = 1;
         }
@@ -157,6 +190,7 @@ enum status sample_part_begin(struct sample_part *part, const struct sample_requ
         apply_allow(part, params);
     }
     apply_bias(part, request);
+    apply_phrases(part, request);
     if (has_penalties(params)) {
         count_tokens(part, request);
         penalise(part, params, request->prompt, request->n_prompt);

@@ -59,7 +59,7 @@ def test_changes_nothing(server, fields):
     ("top_logprobs", {"logprobs": True, "top_logprobs": 21}), ("logprobs", {"logprobs": 5}),
     ("stop_token_ids", {"stop_token_ids": [-1]}), ("allowed_token_ids", {"allowed_token_ids": []}),
     ("allowed_token_ids", {"allowed_token_ids": [10 ** 7]}), ("min_tokens", {"min_tokens": -1}),
-    ("bad_words", {"bad_words": [""]}), ("bad_words", {"bad_words": ["an extraordinarily long phrase"]}),
+    ("bad_words", {"bad_words": [""]}), ("bad_words", {"bad_words": ["long " * 300]}),
     ("truncate_prompt_tokens", {"truncate_prompt_tokens": 0}),
     ("prompt_logprobs", {"prompt_logprobs": 21}), ("prompt_logprobs", {"prompt_logprobs": 1, "stream": True}),
     ("response_format", {"response_format": {"type": "json_object"}}),
@@ -133,6 +133,18 @@ def test_nothing_left(server):
 def test_bad_words(server):
     assert "Paris" in text_of(chat(server))
     assert "Paris" not in text_of(chat(server, bad_words=["Paris"]))
+
+
+def test_bad_words_of_several_tokens(server):
+    """Its tokens may come, but not one after the other."""
+    whole = text_of(chat(server))
+    word = "capital of France"
+    assert word in whole and len(tokens(server, word)) > 1
+    for bad in (word, " " + word):
+        text = text_of(chat(server, bad_words=["nothing of it", bad]))
+        assert word not in text and text.startswith(whole[:whole.index(word) + len("capital")]), text
+    assert word not in text_of(chat(server, bad_words=[word, "Paris"], n=3, temperature=1, seed=5))
+    assert text_of(chat(server, bad_words=["capital of Spain"])) == whole
 
 
 def test_logit_bias(server):

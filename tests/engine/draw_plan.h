@@ -19,6 +19,7 @@ enum { N_SLOTS = 5, N_STEPS = 6, N_TABLES = 2, N_PROMPT = 40, N_HISTORY = 3, MAX
 enum { TIMEOUT_MS = 60 * 1000 };
 
 static const struct sample_bias biases[] = {{3, 4.0f}, {0, -100.0f}, {6, 4.5f}, {3, 1.0f}};
+static const struct sample_bias phrases[] = {{3, 30}, {6, 30}, {3, 0}, {6, -100}}; /* no 3, 6 */
 
 /* Every way of choosing, alone and together. */
 static const struct sample_params settings[] = {
@@ -45,6 +46,7 @@ static const struct sample_params settings[] = {
      .n_bias = 4},
     {.temperature = 3, .top_p = 1, .repetition_penalty = 1, .bias = biases, .n_bias = 4},
     {1, 0, 1, 0, 1, 0, 0, biases, 4, .n_min = 2, .n_min_bias = 1, .allow = true},
+    {1, 0, 1, 0, 1, 0, 0, phrases, 4, .n_phrase_bias = 2},
 };
 
 enum { N_SETTINGS = ARRAY_LEN(settings) };

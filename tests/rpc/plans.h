@@ -113,7 +113,11 @@ static inline void plans_state(struct random *random, struct plan_space *space)
         params.n_bias = random_below(random, 4) == 0 ? random_below(random, PLANS_BIAS + 1) : 0;
         params.n_min = random_below(random, 3);
         params.n_min_bias = random_below(random, params.n_bias + 1);
-        params.flags = params.n_min_bias < params.n_bias ? random_below(random, 2) : 0;
+        params.n_phrase_bias =
+            (uint16_t)random_below(random, params.n_bias - params.n_min_bias + 1);
+        params.flags = params.n_min_bias + params.n_phrase_bias < params.n_bias
+                           ? (uint16_t)random_below(random, 2)
+                           : 0;
         params.n_prompt = random_below(random, 10);
         params.n_generated = random_below(random, 10);
         for (uint32_t i = 0; i < params.n_bias; i++) {

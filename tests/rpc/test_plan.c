@@ -234,6 +234,13 @@ static void test_params_refused(void **state)
     REFUSED(small->params[0].n_min_bias = 2, "params[0]: n_min_bias is 2");
     REFUSED(small->params[0].flags = PLAN_PARAMS_ALLOW;
             small->params[0].n_min_bias = 1, "params[0]: n_min_bias is 1");
+    REFUSED(small->params[0].n_phrase_bias = 2, "params[0]: n_min_bias is 0");
+    REFUSED(small->params[0].n_phrase_bias = 1;
+            small->params[0].n_min_bias = 1, "params[0]: n_min_bias is 1");
+    REFUSED(small->params[0].n_phrase_bias = 1;
+            small->params[0].flags = PLAN_PARAMS_ALLOW, "params[0]: n_min_bias is 0");
+    REFUSED(small->params[1].n_phrase_bias = 1;
+            small->bias[1].add = 0, "params[1]: n_min_bias is 0");
     REFUSED(small->params[0].temperature = __builtin_nanf(""), "params[0]: not a number");
     REFUSED(small->params[0].top_p = __builtin_nanf(""), "params[0]: not a number");
     REFUSED(small->params[0].min_p = __builtin_nanf(""), "params[0]: not a number");

@@ -350,9 +350,9 @@ static void test_reproducible(void **state)
 }
 
 /* The greedy token of logits 0, 1, 2 ... with these biases. */
-static uint32_t greedy(const struct sample_params *params, uint32_t n_generated)
+static uint32_t greedy_after(const struct sample_params *params, const int32_t *generated,
+                             uint32_t n_generated)
 {
-    static const int32_t generated[8];
     const struct sample_request request = {
         .params = params, .generated = generated, .n_generated = n_generated};
     struct sampler sampler;
@@ -372,6 +372,13 @@ static uint32_t greedy(const struct sample_params *params, uint32_t n_generated)
     }
     sampler_release(&sampler);
     return token;
+}
+
+static uint32_t greedy(const struct sample_params *params, uint32_t n_generated)
+{
+    static const int32_t generated[8];
+
+    return greedy_after(params, generated, n_generated);
 }
 
 static void test_min_tokens(void **state)
@@ -394,6 +401,47 @@ static void test_min_tokens(void **state)
     params.n_bias = 3;
     assert_int_equal(greedy(&params, 2), 5);
     assert_int_equal(greedy(&params, 8), 5);
+}
+
+/* Logits 0, 1, 2, ...: 2999 is next, unless it would complete one of the phrases. */
+static void test_phrases(void **state)
+{
+    static const struct sample_bias bias[] = {{2998, -INFINITY}, {4, 0.0f},    {2999, -INFINITY},
+                                              {5, 0.0f},         {6, 0.0f},    {2999, -INFINITY},
+                                              {2997, 0.0f},      {2997, -1e6f}};
+    static const struct {
+        int32_t generated[3];
+        uint32_t n;
+        uint32_t token;
+    } cases[] = {{{0}, 0, 2999},       {{4}, 1, 2997},    {{4, 4}, 2, 2997},   {{4, 5}, 2, 2999},
+                 {{6}, 1, 2999},       {{5, 6}, 2, 2997}, {{6, 5}, 2, 2999},   {{4, 5, 6}, 3, 2997},
+                 {{5, 6, 5}, 3, 2999}, {{2997}, 1, 2999}, {{6, 6, 6}, 3, 2999}};
+    struct sample_params params = defaults();
+    struct err err = {0};
+
+    (void)state;
+    params.temperature = 0.0f;
+    params.bias = bias;
+    params.n_bias = ARRAY_LEN(bias);
+    params.n_phrase_bias = ARRAY_LEN(bias) - 1;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_int_equal(greedy_after(&params, cases[i].generated, cases[i].n), cases[i].token);
+    }
+    params.n_bias -= 2; /* a list of one allowed token, 2998, and phrases beside it */
+    params.n_phrase_bias -= 2;
+    params.n_min_bias = 2;
+    assert_int_equal(sample_params_check(&params, 3000, &err), STATUS_INVALID);
+    params.n_min_bias = 1;
+    params.allow = true;
+    assert_int_equal(sample_params_check(&params, 3000, &err), STATUS_INVALID);
+    params.n_bias--; /* the last one has no end */
+    params.n_phrase_bias--;
+    params.n_min_bias = 0;
+    assert_int_equal(sample_params_check(&params, 3000, &err), STATUS_INVALID);
+    assert_non_null(strstr(err.text, "no end"));
+    params.n_bias = 1;
+    params.n_phrase_bias = 2;
+    assert_int_equal(sample_params_check(&params, 3000, &err), STATUS_INVALID);
 }
 
 static void test_allow_list(void **state)
@@ -497,6 +545,7 @@ int main(void)
         cmocka_unit_test(test_params_refused),  cmocka_unit_test(test_reproducible),
         cmocka_unit_test(test_logprobs),        cmocka_unit_test(test_min_tokens),
         cmocka_unit_test(test_allow_list),      cmocka_unit_test(test_allow_not_a_number),
+        cmocka_unit_test(test_phrases),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
