@@ -160,8 +160,19 @@ bool generation_check(struct generation *g, const char *asked)
 
 /* --- What is said --- */
 
+/* Those that are told at the end belong to the text before it. */
+static enum output_kind kind_of(const struct said *said, const struct request_event *event)
+{
+    if (event->kind == REQUEST_TEXT) {
+        return event->output.kind;
+    }
+    return said->n_calls > 0 ? OUTPUT_TOOL_NAME : OUTPUT_CONTENT;
+}
+
 static void copy_entries(struct said *said, const struct request_event *event)
 {
+    enum output_kind kind = kind_of(said, event);
+
     for (uint32_t i = 0; i < event->n_entries; i++) {
         struct token_entry *e;
         struct result_top *tops = NULL;
@@ -169,7 +180,9 @@ static void copy_entries(struct said *said, const struct request_event *event)
         if (said->n_entries == said->cap_entries) {
             said->cap_entries = MAX(16u, 2 * said->cap_entries);
             said->entries = xrealloc(said->entries, said->cap_entries, sizeof(*said->entries));
+            said->kinds = xrealloc(said->kinds, said->cap_entries, sizeof(*said->kinds));
         }
+        said->kinds[said->n_entries] = kind;
         e = &said->entries[said->n_entries++];
         *e = event->entries[i];
         if (e->n_tops > 0) {
@@ -254,6 +267,7 @@ static void release_said(struct said *said)
         buf_release(&said->calls[i].arguments);
     }
     free(said->entries);
+    free(said->kinds);
     free(said->calls);
     free(said->stop_text);
     buf_release(&said->content);

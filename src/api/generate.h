@@ -42,6 +42,7 @@ struct said {
     struct said_call *calls; /* [n_calls] */
     uint32_t n_calls;
     struct token_entry *entries; /* [n_entries], tops owned */
+    enum output_kind *kinds;     /* [n_entries]: of the text that each came with */
     uint32_t n_entries;
     uint32_t cap_entries;
     bool finished;

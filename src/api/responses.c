@@ -280,22 +280,12 @@ static bool check_text(const json_t *from, struct api_error *error)
     return true;
 }
 
-static bool check_include(const json_t *from, struct api_error *error)
+static bool check_truncation(const json_t *from, struct api_error *error)
 {
-    const json_t *include = NULL;
     const char *truncation = NULL;
 
-    if (!field_array(from, "include", &include, error) ||
-        !field_text(from, "truncation", &truncation, error)) {
+    if (!field_text(from, "truncation", &truncation, error)) {
         return false;
-    }
-    for (size_t i = 0; i < json_array_size(include); i++) {
-        const char *what = json_string_value(json_array_get(include, i));
-
-        if (what != NULL && strcmp(what, "message.output_text.logprobs") == 0) {
-            return api_error_field(error, "include", "%s is not supported: use chat's logprobs",
-                                   what);
-        }
     }
     if (truncation != NULL && strcmp(truncation, "disabled") != 0) {
         return api_error_field(error, "truncation", "other than disabled is not supported");
@@ -307,7 +297,7 @@ static bool translate_options(const json_t *from, json_t *chat, struct api_error
 {
     static const char *const same[] = {"parallel_tool_calls", "chat_template_kwargs"};
     static const char *const refused[] = {"previous_response_id", "background", "conversation",
-                                          "prompt", "top_logprobs"};
+                                          "prompt"};
     const json_t *reasoning = NULL;
     const char *effort = NULL;
 
@@ -322,7 +312,7 @@ static bool translate_options(const json_t *from, json_t *chat, struct api_error
     if (effort != NULL) {
         json_object_set_new(chat, "reasoning_effort", json_string(effort));
     }
-    return check_text(from, error) && check_include(from, error);
+    return check_text(from, error) && check_truncation(from, error);
 }
 
 bool responses_translate(const json_t *from, json_t **ret_chat, struct api_error *error)
@@ -371,6 +361,29 @@ static bool make_prompt(struct generation *g, const json_t *json, struct api_err
     return ok;
 }
 
+/* include: what of it we know; the rest asks for what there never is. top_logprobs. */
+static bool parse_logprobs(struct generation *g, const json_t *body, struct api_error *error)
+{
+    static const char ours[] = "message.output_text.logprobs";
+    const json_t *include = NULL;
+    int64_t top = 0;
+
+    if (!field_array(body, "include", &include, error) ||
+        !field_int(body, "top_logprobs", 0, PLAN_MAX_TOP, &top, NULL, error)) {
+        return false;
+    }
+    for (size_t i = 0; i < json_array_size(include); i++) {
+        const char *what = json_string_value(json_array_get(include, i));
+
+        g->spec.logprobs = g->spec.logprobs || (what != NULL && strcmp(what, ours) == 0);
+    }
+    if (top > 0 && !g->spec.logprobs) {
+        return api_error_field(error, "top_logprobs", "needs \"include\": [\"%s\"]", ours);
+    }
+    g->spec.n_top = (uint32_t)top;
+    return true;
+}
+
 static bool work(struct answer *answer)
 {
     const json_t *json = answer->json;
@@ -381,7 +394,8 @@ static bool work(struct answer *answer)
 
     if (!generation_open(answer, &responses_format, "resp_", &g) ||
         !field_int(json, "max_output_tokens", 1, INT32_MAX, &max_tokens, &given, error) ||
-        !sampling_parse(g, json, error) || !sampling_parse_stops(g, json, "stop", error)) {
+        !sampling_parse(g, json, error) || !sampling_parse_stops(g, json, "stop", error) ||
+        !parse_logprobs(g, json, error)) {
         return false;
     }
     if (g->spec.n != 1) {

@@ -12,8 +12,9 @@ struct responses_item {
     enum output_kind kind; /* OUTPUT_CONTENT, OUTPUT_REASONING, OUTPUT_TOOL_NAME */
     uint32_t call;         /* number of the call */
     struct buf name;
-    struct buf text; /* or the call's arguments */
-    bool cut;        /* it ends because the tokens did */
+    struct buf text;     /* or the call's arguments */
+    struct buf logprobs; /* of a message: of its tokens, the members of a JSON list */
+    bool cut;            /* it ends because the tokens did */
 };
 
 /* generation->state. */

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "api/fields.h"
+#include "api/logprobs.h"
 #include "base/mem.h"
 
 /* --- Items --- */
@@ -38,12 +39,25 @@ static void write_id(const struct generation *g, uint32_t i, struct buf *out)
     buf_printf(out, "\"%s_%s%03u\"", prefix, g->answer->id, i);
 }
 
+/* More tokens of the item. */
+static void add_logprobs(struct generation *g, struct responses_item *item,
+                         const struct token_entry *entries, uint32_t n)
+{
+    if (n > 0) {
+        buf_append(&item->logprobs, ",", item->logprobs.len > 0);
+        logprobs_write_chat(&item->logprobs, g, entries, n);
+    }
+}
+
 static void write_part(const struct responses_item *item, bool empty, struct buf *out)
 {
-    buf_append_str(out,
-                   item->kind == OUTPUT_CONTENT
-                       ? "{\"type\":\"output_text\",\"annotations\":[],\"logprobs\":[],\"text\":"
-                       : "{\"type\":\"reasoning_text\",\"text\":");
+    if (item->kind == OUTPUT_CONTENT) {
+        buf_append_str(out, "{\"type\":\"output_text\",\"annotations\":[],\"logprobs\":[");
+        buf_append(out, buf_str(&item->logprobs), empty ? 0 : item->logprobs.len);
+        buf_append_str(out, "],\"text\":");
+    } else {
+        buf_append_str(out, "{\"type\":\"reasoning_text\",\"text\":");
+    }
     json_write_str(out, buf_str(&item->text), empty ? 0 : item->text.len, false);
     buf_append_char(out, '}');
 }
@@ -142,7 +156,8 @@ static void write_settings(const struct generation *g, struct buf *out)
     }
     buf_append_str(out, ",\"max_tool_calls\":null,\"previous_response_id\":null,"
                         "\"background\":false,\"store\":false,\"service_tier\":\"default\","
-                        "\"top_logprobs\":0,\"truncation\":\"disabled\"");
+                        "\"truncation\":\"disabled\"");
+    buf_printf(out, ",\"top_logprobs\":%u", g->spec.n_top);
 }
 
 static void write_response(struct generation *g, const char *status,
@@ -270,7 +285,11 @@ static void close_item(struct generation *g, bool cut, struct buf *out)
         buf_append_str(out, ",\"name\":");
         json_write_str(out, buf_str(&item->name), item->name.len, false);
     }
-    buf_append_str(out, item->kind == OUTPUT_CONTENT ? ",\"logprobs\":[]" : "");
+    if (item->kind == OUTPUT_CONTENT) {
+        buf_append_str(out, ",\"logprobs\":[");
+        buf_append(out, buf_str(&item->logprobs), item->logprobs.len);
+        buf_append_char(out, ']');
+    }
     buf_append_str(out, item->kind == OUTPUT_TOOL_NAME ? ",\"arguments\":" : ",\"text\":");
     json_write_str(out, buf_str(&item->text), item->text.len, false);
     end_event(out);
@@ -298,7 +317,9 @@ static void open_item(struct generation *g, const struct output_event *o, struct
     }
 }
 
-static void delta(struct generation *g, const struct output_event *o, struct buf *out)
+/* entries: told with a message's text. */
+static void delta(struct generation *g, const struct output_event *o,
+                  const struct token_entry *entries, uint32_t n_entries, struct buf *out)
 {
     static const char *const types[] = {
         [OUTPUT_CONTENT] = "response.output_text.delta",
@@ -306,10 +327,16 @@ static void delta(struct generation *g, const struct output_event *o, struct buf
         [OUTPUT_TOOL_ARGUMENTS] = "response.function_call_arguments.delta",
     };
     struct responses_state *r = g->state;
+    struct responses_item *item = &r->items[r->n_items - 1];
 
-    buf_append(&r->items[r->n_items - 1].text, o->text, o->n);
+    buf_append(&item->text, o->text, o->n);
     begin_item_event(g, types[o->kind], out);
-    buf_append_str(out, o->kind == OUTPUT_CONTENT ? ",\"logprobs\":[]" : "");
+    if (o->kind == OUTPUT_CONTENT) {
+        add_logprobs(g, item, entries, n_entries);
+        buf_append_str(out, ",\"logprobs\":[");
+        logprobs_write_chat(out, g, entries, n_entries);
+        buf_append_char(out, ']');
+    }
     buf_append_str(out, ",\"delta\":");
     json_write_str(out, o->text, o->n, false);
     end_event(out);
@@ -321,6 +348,10 @@ static void event(struct generation *g, const struct request_event *event, struc
     const struct output_event *o = &event->output;
 
     if (event->kind == REQUEST_FINISH) {
+        if (event->n_entries > 0 && r->open && r->items[r->n_items - 1].kind == OUTPUT_CONTENT) {
+            delta(g, &(struct output_event){.kind = OUTPUT_CONTENT, .text = ""}, event->entries,
+                  event->n_entries, out); /* of tokens without a text of their own */
+        }
         close_item(g, event->reason == FINISH_LENGTH, out);
         return;
     }
@@ -333,13 +364,13 @@ static void event(struct generation *g, const struct request_event *event, struc
         if (!r->open || r->items[r->n_items - 1].kind != o->kind) {
             open_item(g, o, out);
         }
-        delta(g, o, out);
+        delta(g, o, event->entries, event->n_entries, out);
         break;
     case OUTPUT_TOOL_NAME:
         open_item(g, o, out);
         break;
     case OUTPUT_TOOL_ARGUMENTS:
-        delta(g, o, out);
+        delta(g, o, NULL, 0, out);
         break;
     case OUTPUT_TOOL_END:
         close_item(g, false, out);
@@ -384,7 +415,12 @@ static void take_items(struct generation *g)
         buf_append(&item_add(r, OUTPUT_REASONING)->text, said->reasoning.data, said->reasoning.len);
     }
     if (said->content.len > 0) {
-        buf_append(&item_add(r, OUTPUT_CONTENT)->text, said->content.data, said->content.len);
+        struct responses_item *item = item_add(r, OUTPUT_CONTENT);
+
+        buf_append(&item->text, said->content.data, said->content.len);
+        for (uint32_t i = 0; i < said->n_entries; i++) {
+            add_logprobs(g, item, &said->entries[i], said->kinds[i] == OUTPUT_CONTENT);
+        }
     }
     for (uint32_t i = 0; i < said->n_calls; i++) {
         struct responses_item *item = item_add(r, OUTPUT_TOOL_NAME);
@@ -415,6 +451,7 @@ static void release(struct generation *g)
     for (uint32_t i = 0; i < r->n_items; i++) {
         buf_release(&r->items[i].name);
         buf_release(&r->items[i].text);
+        buf_release(&r->items[i].logprobs);
     }
     free(r->items);
     json_decref(r->chat);

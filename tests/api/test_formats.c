@@ -51,6 +51,7 @@ static void release(struct fixture *f)
         buf_release(&f->said.calls[i].name);
         buf_release(&f->said.calls[i].arguments);
     }
+    free(f->said.kinds);
     free(f->said.calls);
     free(f->said.stop_text);
     buf_release(&f->said.content);

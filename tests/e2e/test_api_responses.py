@@ -56,6 +56,37 @@ def test_stream_is_the_answer(server, client):
     assert got[-2].item == final.output[0]
 
 
+def plain(logprobs):
+    return [one if isinstance(one, dict) else one.to_dict() for one in logprobs]
+
+
+@pytest.mark.parametrize("top", [0, 3])
+def test_logprobs(server, client, top):
+    """Those that chat reports, in the answer and in a stream's deltas, what they came to, and its end."""
+    fields = {"include": ["message.output_text.logprobs"], "top_logprobs": top, "max_output_tokens": 12}
+    chat = server.chat(QUESTION, max_tokens=12, logprobs=True, top_logprobs=top)[1]["choices"][0]
+    answer = ask(client, server, **fields)
+    part = answer.output[0].content[0]
+    assert answer.top_logprobs == top and plain(part.logprobs) == chat["logprobs"]["content"]
+    assert "".join(one.token for one in part.logprobs) == part.text == chat["message"]["content"]
+    assert all(len(one.top_logprobs) == top for one in part.logprobs)
+
+    got = list(ask(client, server, stream=True, **fields))
+    deltas = [event for event in got if event.type == "response.output_text.delta"]
+    assert sum((plain(event.logprobs) for event in deltas), []) == plain(part.logprobs)
+    assert all("".join(one.token for one in event.logprobs) == event.delta for event in deltas)
+    for event in got:
+        if event.type == "response.output_text.done":
+            assert plain(event.logprobs) == plain(part.logprobs)
+        elif event.type in ("response.content_part.done", "response.output_item.done"):
+            done = event.part if event.type == "response.content_part.done" else event.item.content[0]
+            assert plain(done.logprobs) == plain(part.logprobs)
+    assert plain(got[-1].response.output[0].content[0].logprobs) == plain(part.logprobs)
+    with client.responses.stream(model=server.model, input=QUESTION, temperature=0, **fields) as stream:
+        assert plain(stream.get_final_response().output[0].content[0].logprobs) == plain(part.logprobs)
+    assert ask(client, server).output[0].content[0].logprobs == []
+
+
 def test_client_accumulates(server, client):
     with client.responses.stream(model=server.model, input=QUESTION, temperature=0, max_output_tokens=200) as stream:
         for _ in stream:
@@ -135,7 +166,9 @@ def test_allowed_tools(server, client):
     ("conversation", {"conversation": "conv_1"}),
     ("truncation", {"truncation": "auto"}),
     ("text.format", {"text": {"format": {"type": "json_schema", "name": "x", "schema": {}}}}),
-    ("include", {"include": ["message.output_text.logprobs"]}),
+    ("top_logprobs", {"top_logprobs": 2}),
+    ("top_logprobs", {"include": ["message.output_text.logprobs"], "top_logprobs": 21}),
+    ("include", {"include": "message.output_text.logprobs"}),
 ])
 def test_refused(server, param, fields):
     status, body = raw(server, **fields)
