@@ -3,14 +3,13 @@
  * for blocks of rows of x            as many as lie in half of the second-level cache; packed
  *   for groups of panels             two, or one
  *     for leaves                     running sums [row][output] on a stack, merged as the plan says
- *       for blocks of columns        unpacked once, into the first-level cache
+ *       for blocks of columns        unpacked once, into the first-level cache, or as packed
  *         for tiles of rows          the inner product
  */
 #include "cpu/x86/gemm.h"
 
 enum {
-    BLOCK_COLS = 256,            /* two panels of f32 weights: 32 KiB */
-    BLOCK_X_BYTES = 1280 * 1024, /* of x, which every group of panels reads again */
+    BLOCK_COLS = 256, /* two panels of f32 weights: 32 KiB */
     BLOCK_ROWS_MAX = 512,
     FEW_TILES = 4,
     FEW_TILES_COLS = 1 << 18,
@@ -44,45 +43,35 @@ static float *tile_x(const struct block *block, uint32_t t, uint32_t k)
     return block->x + ((size_t)t * block->args->w->cols + k) * block->isa->stride;
 }
 
-/* Memory to have in the second-level cache soon, a few lines at a time. */
+/* Memory to have in the second-level cache soon: of the first panel that is read next. */
 struct fetch {
-    const uint8_t *at;
-    const uint8_t *end;
+    const uint8_t *codes;
+    size_t code_lines;
 };
 
-enum { FETCHES = 2 * GEMM_PANELS_MAX };
-
-/* The codes and scales that are unpacked after columns up to k. */
-static void fetch_init(const struct block *block, uint32_t k, struct fetch fetches[FETCHES])
+/* What is read after columns up to k. Scales are few: they are asked for at once. */
+static struct fetch fetch_next(const struct block *block, uint32_t k)
 {
     const struct packed *w = block->args->w;
     uint32_t panel = k < w->cols ? block->panel : block->panel + block->n_panels;
     uint32_t column = k < w->cols ? k : 0;
     uint32_t n = MIN(BLOCK_COLS, w->cols - column);
+    struct fetch fetch = {.codes = w->codes + panel * w->panel_code_bytes +
+                                   w->panel_code_bytes * column / w->cols};
 
-    memset(fetches, 0, FETCHES * sizeof(*fetches));
-    for (uint32_t p = 0; p < block->n_panels && panel + p < w->n_panels; p++) {
-        const uint8_t *codes = w->codes + (panel + p) * w->panel_code_bytes;
+    if (panel >= w->n_panels) {
+        return (struct fetch){0};
+    }
+    fetch.code_lines = w->panel_code_bytes * n / w->cols / CACHE_LINE;
+    for (uint32_t p = 0; p < block->n_panels && w->panel_scale_bytes > 0; p++) {
+        const uint8_t *scales = w->scales + (panel + p) * w->panel_scale_bytes +
+                                w->panel_scale_bytes * column / w->cols;
 
-        fetches[2 * p].at = codes + w->panel_code_bytes * column / w->cols;
-        fetches[2 * p].end = fetches[2 * p].at + w->panel_code_bytes * n / w->cols;
-        if (w->panel_scale_bytes > 0) {
-            const uint8_t *scales = w->scales + (panel + p) * w->panel_scale_bytes;
-
-            fetches[2 * p + 1].at = scales + w->panel_scale_bytes * column / w->cols;
-            fetches[2 * p + 1].end = fetches[2 * p + 1].at + w->panel_scale_bytes * n / w->cols;
+        for (size_t i = 0; i < w->panel_scale_bytes * n / w->cols; i += CACHE_LINE) {
+            __builtin_prefetch(scales + i, 0, 2);
         }
     }
-}
-
-static void fetch_some(struct fetch fetches[FETCHES], uint32_t n_lines)
-{
-    for (uint32_t f = 0; f < FETCHES; f++) {
-        for (uint32_t i = 0; i < n_lines && fetches[f].at < fetches[f].end; i++) {
-            __builtin_prefetch(fetches[f].at, 0, 2);
-            fetches[f].at += CACHE_LINE;
-        }
-    }
+    return fetch;
 }
 
 /* Where rows of x go to, before they are written. */
@@ -100,34 +89,58 @@ static void fetch_outputs(const struct block *block, uint32_t row, uint32_t end)
     }
 }
 
+/* The tiles read the weights as they are. */
+static bool reads_packed(const struct block *block)
+{
+    return block->args->w->dtype == DTYPE_BF16 && block->isa->tile_bf16[1][1] != NULL;
+}
+
 /* The rows of the block in tiles. Meanwhile the next columns'
  * codes are fetched, and with the last columns the lines of y. */
-static void tiles(const struct block *block, uint32_t k, uint32_t n, bool add, float *sums)
+static void tiles(const struct block *block, const void *w, uint32_t k, uint32_t n, bool add,
+                  float *sums)
 {
     const struct cpu_matmul *args = block->args;
     uint32_t outputs = block->n_panels * PACKED_LANES;
-    struct fetch fetches[FETCHES];
-    uint32_t n_lines;
+    gemm_tile_fn *const(*tile)[GEMM_ROWS_MAX + 1] =
+        reads_packed(block) ? block->isa->tile_bf16 : block->isa->tile;
+    const struct fetch fetch = fetch_next(block, k + n);
+    size_t n_lines = div_up(fetch.code_lines, block->n_tiles); /* with each tile */
 
-    fetch_init(block, k + n, fetches);
-    n_lines =
-        (uint32_t)div_up((size_t)(fetches[0].end - fetches[0].at) / CACHE_LINE, block->n_tiles);
     for (uint32_t t = 0; t < block->n_tiles; t++) {
         uint32_t row = tile_begin(block, t);
         uint32_t end = tile_begin(block, t + 1);
 
-        fetch_some(fetches, n_lines);
         if (k + n == args->w->cols) {
             fetch_outputs(block, row, end);
         }
-        block->isa->tile[block->n_panels][end - row](&(struct gemm_tile){
-            .w = block->weights,
+        tile[block->n_panels][end - row](&(struct gemm_tile){
+            .w = w,
+            .panel_bytes = args->w->panel_code_bytes,
             .x = tile_x(block, t, k),
             .sums = sums + (size_t)row * outputs,
             .n = n,
             .add = add,
+            .fetch = fetch.codes + MIN(t * n_lines, fetch.code_lines) * CACHE_LINE,
+            .fetch_end = fetch.codes + MIN((t + 1) * n_lines, fetch.code_lines) * CACHE_LINE,
+            .fetch_lines = (uint32_t)div_up(n_lines, div_up(n, 32)),
         });
     }
+}
+
+/* Columns [k, k + n) of the block's panels, ready for its tiles. */
+static const void *weights(const struct block *block, uint32_t k, uint32_t n)
+{
+    const struct packed *w = block->args->w;
+
+    if (reads_packed(block)) { /* 32 bytes a column */
+        return w->codes + block->panel * w->panel_code_bytes + (size_t)k * 2 * PACKED_LANES;
+    }
+    for (uint32_t p = 0; p < block->n_panels; p++) {
+        block->unpack(w, block->panel + p, k, n, block->weights + p * PACKED_LANES,
+                      block->n_panels * PACKED_LANES);
+    }
+    return block->weights;
 }
 
 static void leaf(const struct block *block, uint32_t k0, uint32_t k1, float *sums)
@@ -138,11 +151,7 @@ static void leaf(const struct block *block, uint32_t k0, uint32_t k1, float *sum
     for (uint32_t k = k0; k < k1; k += BLOCK_COLS) {
         uint32_t n = MIN(BLOCK_COLS, k1 - k);
 
-        for (uint32_t p = 0; p < block->n_panels; p++) {
-            block->unpack(block->args->w, block->panel + p, k, n, block->weights + p * PACKED_LANES,
-                          block->n_panels * PACKED_LANES);
-        }
-        tiles(block, k, n, k > k0, sums);
+        tiles(block, weights(block, k, n), k, n, k > k0, sums);
     }
 }
 
@@ -202,7 +211,7 @@ static void pack(const struct block *block)
  * unless they are wider than any model's. */
 static uint32_t block_rows(const struct gemm_isa *isa, uint32_t cols)
 {
-    uint32_t tiles = BLOCK_X_BYTES / sizeof(float) / isa->stride / cols;
+    uint32_t tiles = (uint32_t)(isa->x_bytes / sizeof(float) / isa->stride / cols);
 
     tiles = MAX(tiles, cols <= FEW_TILES_COLS ? FEW_TILES : 1);
     return MIN(tiles * isa->rows, BLOCK_ROWS_MAX);

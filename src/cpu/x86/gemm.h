@@ -12,11 +12,18 @@ enum { GEMM_ROWS_MAX = 8, GEMM_PANELS_MAX = 2 };
 
 /* Adds the products of `n` columns to the running sums of one tile. */
 struct gemm_tile {
-    const float *w; /* [n][outputs] */
-    const float *x; /* packed: [n][stride], of which the first are the tile's rows */
-    float *sums;    /* [rows][outputs] */
-    uint32_t n;     /* whole steps of 32, but for the end of a leaf */
-    bool add;       /* false: sums counts as zero (the first columns of a leaf) */
+    const void *w;      /* [n][outputs] of float, or the BF16 codes of the first panel */
+    size_t panel_bytes; /* of of codes, from panel to panel */
+    const float *x;     /* packed: [n][stride], of which the first are the tile's rows */
+    float *sums;        /* [rows][outputs] */
+    uint32_t n;         /* whole steps of 32, but for the end of a leaf */
+    bool add;           /* false: sums counts as zero (the first columns of a leaf) */
+    /* Codes of the first panel to have in the second-level cache soon, and as many of the second:
+     * at most fetch_lines cache lines with each step of 32 columns. A burst of them would fill the
+     * queue of misses, and everything wait (8 rows of x: 23 %). */
+    const uint8_t *fetch;
+    const uint8_t *fetch_end;
+    uint32_t fetch_lines;
 };
 
 /* The number of rows and of outputs is the function's own. */
@@ -34,8 +41,11 @@ struct gemm_isa {
     uint32_t rows;   /* of the tallest tile */
     uint32_t stride; /* of packed x, at least rows */
     gemm_pack_fn *pack;
-    uint32_t panels;                                            /* of the widest */
-    gemm_tile_fn *tile[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1]; /* [panels][rows] */
+    uint32_t panels; /* of the widest */
+    size_t x_bytes;  /* of packed x that may lie in the second-level cache */
+    gemm_tile_fn *tile[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1]; /* [panels][rows], f32 weights */
+    /* For BF16 weights as packed, where that is faster than to unpack them first; or NULL. */
+    gemm_tile_fn *tile_bf16[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1];
     void (*add)(float *x, const float *y, size_t n);
 };
 

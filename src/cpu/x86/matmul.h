@@ -16,90 +16,53 @@ static void tile_add(float *x, const float *y, size_t n)
     }
 }
 
-static void tile_1x1(const struct gemm_tile *tile)
-{
-    tile_compute(1, 1 * PACKED_LANES / VEC_LANES, tile);
-}
+/* The functions for one height, with f32 or BF16 weights. */
+#define TILE_F32(rows, panels)                                                                   \
+    static void tile_##rows##x##panels(const struct gemm_tile *tile)                             \
+    {                                                                                            \
+        tile_compute((struct tile_shape){rows, (panels)*PACKED_LANES / VEC_LANES, false}, tile); \
+    }
+#define TILE_BF16(rows, panels)                                                                 \
+    static void tile_bf16_##rows##x##panels(const struct gemm_tile *tile)                       \
+    {                                                                                           \
+        tile_compute((struct tile_shape){rows, (panels)*PACKED_LANES / VEC_LANES, true}, tile); \
+    }
 
-static void tile_2x1(const struct gemm_tile *tile)
-{
-    tile_compute(2, 1 * PACKED_LANES / VEC_LANES, tile);
-}
-
-static void tile_3x1(const struct gemm_tile *tile)
-{
-    tile_compute(3, 1 * PACKED_LANES / VEC_LANES, tile);
-}
-
+TILE_F32(1, 1)
+TILE_F32(2, 1)
+TILE_F32(3, 1)
+TILE_F32(4, 1)
 #if VEC_LANES == 16
-static void tile_4x1(const struct gemm_tile *tile)
-{
-    tile_compute(4, 1 * PACKED_LANES / VEC_LANES, tile);
-}
-
-static void tile_5x1(const struct gemm_tile *tile)
-{
-    tile_compute(5, 1 * PACKED_LANES / VEC_LANES, tile);
-}
-
-static void tile_6x1(const struct gemm_tile *tile)
-{
-    tile_compute(6, 1 * PACKED_LANES / VEC_LANES, tile);
-}
-
-static void tile_7x1(const struct gemm_tile *tile)
-{
-    tile_compute(7, 1 * PACKED_LANES / VEC_LANES, tile);
-}
-
-static void tile_1x2(const struct gemm_tile *tile)
-{
-    tile_compute(1, 2 * PACKED_LANES / VEC_LANES, tile);
-}
-
-static void tile_2x2(const struct gemm_tile *tile)
-{
-    tile_compute(2, 2 * PACKED_LANES / VEC_LANES, tile);
-}
-
-static void tile_3x2(const struct gemm_tile *tile)
-{
-    tile_compute(3, 2 * PACKED_LANES / VEC_LANES, tile);
-}
-
-static void tile_4x2(const struct gemm_tile *tile)
-{
-    tile_compute(4, 2 * PACKED_LANES / VEC_LANES, tile);
-}
-
-static void tile_5x2(const struct gemm_tile *tile)
-{
-    tile_compute(5, 2 * PACKED_LANES / VEC_LANES, tile);
-}
-
-static void tile_6x2(const struct gemm_tile *tile)
-{
-    tile_compute(6, 2 * PACKED_LANES / VEC_LANES, tile);
-}
-
-static void tile_7x2(const struct gemm_tile *tile)
-{
-    tile_compute(7, 2 * PACKED_LANES / VEC_LANES, tile);
-}
-
+TILE_F32(5, 1)
+TILE_F32(6, 1)
+TILE_F32(7, 1)
+TILE_F32(1, 2)
+TILE_F32(2, 2)
+TILE_F32(3, 2)
+TILE_F32(4, 2)
+TILE_F32(5, 2)
+TILE_F32(6, 2)
+TILE_F32(7, 2)
+#else
+TILE_BF16(1, 1)
+TILE_BF16(2, 1)
+TILE_BF16(3, 1)
+TILE_BF16(4, 1)
 #endif
 
 static const struct gemm_isa isa = {
     .rows = TILE_ROWS,
     .panels = TILE_PANELS,
     .stride = TILE_STRIDE,
+    .x_bytes = TILE_X_BYTES,
     .pack = tile_pack,
 #if VEC_LANES == 16
     .tile = {{NULL},
              {NULL, tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1, tile_7x1},
              {NULL, tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2, tile_7x2}},
 #else
-    .tile = {{NULL}, {NULL, tile_1x1, tile_2x1, tile_3x1}},
+    .tile = {{NULL}, {NULL, tile_1x1, tile_2x1, tile_3x1, tile_4x1}},
+    .tile_bf16 = {{NULL}, {NULL, tile_bf16_1x1, tile_bf16_2x1, tile_bf16_3x1, tile_bf16_4x1}},
 #endif
     .add = tile_add,
 };
