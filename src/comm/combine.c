@@ -4,159 +4,14 @@
 #include "base/mem.h"
 #include "tensor/leaves.h"
 
-/* Elements of a vector that are combined at a time, so that temporaries stay in the first cache. */
-enum { BLOCK = 512, ELEMENT_BYTES = 4 };
-
-static void sum_f32(void *restrict out, const void *restrict a, const void *restrict b, size_t n)
-{
-    const float *x = a;
-    const float *y = b;
-    float *z = out;
-
-    for (size_t i = 0; i < n; i++) {
-        z[i] = x[i] + y[i];
-    }
-}
-
-static void prod_f32(void *restrict out, const void *restrict a, const void *restrict b, size_t n)
-{
-    const float *x = a;
-    const float *y = b;
-    float *z = out;
-
-    for (size_t i = 0; i < n; i++) {
-        z[i] = x[i] * y[i];
-    }
-}
-
-static void min_f32(void *restrict out, const void *restrict a, const void *restrict b, size_t n)
-{
-    const float *x = a;
-    const float *y = b;
-    float *z = out;
-
-    for (size_t i = 0; i < n; i++) {
-        z[i] = MIN(x[i], y[i]);
-    }
-}
-
-static void max_f32(void *restrict out, const void *restrict a, const void *restrict b, size_t n)
-{
-    const float *x = a;
-    const float *y = b;
-    float *z = out;
-
-    for (size_t i = 0; i < n; i++) {
-        z[i] = MAX(x[i], y[i]);
-    }
-}
-
-static void sum_u32(void *restrict out, const void *restrict a, const void *restrict b, size_t n)
-{
-    const uint32_t *x = a;
-    const uint32_t *y = b;
-    uint32_t *z = out;
-
-    for (size_t i = 0; i < n; i++) {
-        z[i] = x[i] + y[i];
-    }
-}
-
-static void prod_u32(void *restrict out, const void *restrict a, const void *restrict b, size_t n)
-{
-    const uint32_t *x = a;
-    const uint32_t *y = b;
-    uint32_t *z = out;
-
-    for (size_t i = 0; i < n; i++) {
-        z[i] = x[i] * y[i];
-    }
-}
-
-static void min_u32(void *restrict out, const void *restrict a, const void *restrict b, size_t n)
-{
-    const uint32_t *x = a;
-    const uint32_t *y = b;
-    uint32_t *z = out;
-
-    for (size_t i = 0; i < n; i++) {
-        z[i] = MIN(x[i], y[i]);
-    }
-}
-
-static void max_u32(void *restrict out, const void *restrict a, const void *restrict b, size_t n)
-{
-    const uint32_t *x = a;
-    const uint32_t *y = b;
-    uint32_t *z = out;
-
-    for (size_t i = 0; i < n; i++) {
-        z[i] = MAX(x[i], y[i]);
-    }
-}
-
-static void add_sum(float *restrict x, const float *restrict a, const float *restrict b, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        x[i] = x[i] + (a[i] + b[i]);
-    }
-}
+/* Bytes of vectors that are combined at a time, so that temporaries stay in the first cache. */
+enum { BLOCK_BYTES = 2048 };
 
 void combine_add(float *restrict x, const float *restrict a, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         x[i] = x[i] + a[i];
     }
-}
-
-static const struct {
-    const char *name;
-    size_t bytes;
-    combine_fn *combine[COMM_REDUCTION_COUNT];
-} types[COMM_TYPE_COUNT] = {
-    [COMM_F32] = {"f32", 4, {sum_f32, prod_f32, min_f32, max_f32}},
-    [COMM_U32] = {"u32", 4, {sum_u32, prod_u32, min_u32, max_u32}},
-};
-
-static const char *const reductions[COMM_REDUCTION_COUNT] = {"sum", "prod", "min", "max"};
-
-size_t combine_type_bytes(enum comm_type type)
-{
-    return types[type].bytes;
-}
-
-const char *combine_type_name(enum comm_type type)
-{
-    return types[type].name;
-}
-
-const char *combine_reduction_name(enum comm_reduction reduction)
-{
-    return reductions[reduction];
-}
-
-const struct combine_sums combine_sums_ref = {"ref", sum_f32, add_sum};
-
-const struct combine_sums *combine_sums_find(void)
-{
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f")) {
-        return &combine_sums_avx512;
-    }
-    if (__builtin_cpu_supports("avx2")) {
-        return &combine_sums_avx2;
-    }
-#endif
-    return &combine_sums_ref;
-}
-
-combine_fn *combine_find(enum comm_type type, enum comm_reduction reduction)
-{
-    if (type == COMM_F32 && reduction == COMM_SUM) {
-        return combine_sums_find()->sum;
-    }
-    return types[type].combine[reduction];
 }
 
 /* While a program is compiled. */
@@ -224,45 +79,120 @@ void combine_program_release(struct combine_program *program)
     *program = (struct combine_program){0};
 }
 
+/* What the blocks of one run need. */
+struct workplace {
+    _Alignas(CACHE_LINE) unsigned char temps[COMBINE_TEMPS_MAX][BLOCK_BYTES];
+    _Alignas(CACHE_LINE) unsigned char a[BLOCK_BYTES]; /* operands as they are computed with */
+    _Alignas(CACHE_LINE) unsigned char b[BLOCK_BYTES];
+};
+
+/* Elements [at, at + n) of an input, as they are computed with: where they lie, or in prepared. */
+static const void *prepare(const struct combine_run *run, int16_t input, size_t at, size_t n,
+                           unsigned char *prepared)
+{
+    const struct combine_math *math = run->math;
+    const char *in = (const char *)run->inputs[input] + at * math->type_bytes;
+
+    if (math->widen == NULL && math->scale == NULL) {
+        return in;
+    }
+    if (math->widen != NULL) {
+        math->widen(prepared, in, n);
+    } else {
+        memcpy(prepared, in, n * math->type_bytes);
+    }
+    if (math->scale != NULL) {
+        math->scale(prepared, run->scales[input], n);
+    }
+    return prepared;
+}
+
+/* The result of a block, in place as it was computed, becomes elements [at, at + n) of out. */
+static void finish(const struct combine_run *run, uint32_t n_ranks, size_t at, size_t n,
+                   unsigned char *result)
+{
+    const struct combine_math *math = run->math;
+    char *out = (char *)run->out + at * math->type_bytes;
+
+    if (math->divide != NULL) {
+        math->divide(result, n_ranks, n);
+    }
+    if (math->narrow != NULL) {
+        math->narrow(out, result, n);
+    } else {
+        memcpy(out, result, n * math->type_bytes);
+    }
+}
+
 /* One block of the result: elements [at, at + n) of the run. */
 static void run_block(const struct combine_program *program, const struct combine_run *run,
-                      size_t at, size_t n, float temps[][BLOCK])
+                      size_t at, size_t n, struct workplace *work)
 {
-    size_t from = (run->offset + at) * ELEMENT_BYTES;
+    const struct combine_math *math = run->math;
     const struct combine_step *step = program->steps;
     const struct combine_step *last = step + program->n_steps - 1;
     const void *a = NULL;
     const void *b = NULL;
 
     for (; step <= last; step++) {
-        a = step->a < 0 ? (const void *)temps[~step->a] : (const char *)run->inputs[step->a] + from;
-        b = step->b < 0 ? (const void *)temps[~step->b] : (const char *)run->inputs[step->b] + from;
+        a = step->a < 0 ? work->temps[~step->a]
+                        : prepare(run, step->a, run->offset + at, n, work->a);
+        b = step->b < 0 ? work->temps[~step->b]
+                        : prepare(run, step->b, run->offset + at, n, work->b);
         if (step < last) {
-            run->combine(temps[step->temp], a, b, n);
+            math->combine(work->temps[step->temp], a, b, n);
         }
     }
     if (run->add_to != NULL) {
-        run->add_sum(run->add_to + at, a, b, n);
+        math->add_sum(run->add_to + at, a, b, n);
+    } else if (math->divide != NULL || math->narrow != NULL) {
+        math->combine(work->a, a, b, n);
+        finish(run, program->cut.n_ranks, at, n, work->a);
     } else {
-        run->combine((char *)run->out + at * ELEMENT_BYTES, a, b, n);
+        math->combine((char *)run->out + at * math->type_bytes, a, b, n);
+    }
+}
+
+/* With one input there is nothing to combine: it is copied, unless it is scaled or divided. */
+static void run_single(const struct combine_program *program, const struct combine_run *run)
+{
+    const struct combine_math *math = run->math;
+    const char *only = (const char *)run->inputs[0] + run->offset * math->type_bytes;
+    size_t block = BLOCK_BYTES / math->computing_bytes;
+    _Alignas(CACHE_LINE) unsigned char work[BLOCK_BYTES];
+
+    if (run->add_to != NULL) {
+        combine_add(run->add_to, (const float *)only, run->count);
+        return;
+    }
+    if (math->scale == NULL && math->divide == NULL) {
+        memmove(run->out, only, run->count * math->type_bytes);
+        return;
+    }
+    for (size_t at = 0; at < run->count; at += block) {
+        size_t n = MIN(block, run->count - at);
+        const void *prepared = prepare(run, 0, run->offset + at, n, work);
+
+        if (prepared != work) {
+            memcpy(work, prepared, n * math->type_bytes);
+        }
+        finish(run, program->cut.n_ranks, at, n, work);
     }
 }
 
 void combine_program_run(const struct combine_program *program, const struct combine_run *run)
 {
-    float temps[COMBINE_TEMPS_MAX][BLOCK];
+    size_t block = BLOCK_BYTES / run->math->computing_bytes;
+    struct workplace work;
 
-    if (program->n_steps == 0) {
-        const float *only = (const float *)run->inputs[0] + run->offset;
-
-        if (run->add_to != NULL) {
-            combine_add(run->add_to, only, run->count);
-        } else {
-            memcpy(run->out, only, run->count * ELEMENT_BYTES);
-        }
+    if (run->count == 0) {
         return;
     }
-    for (size_t at = 0; at < run->count; at += BLOCK) {
-        run_block(program, run, at, MIN(BLOCK, run->count - at), temps);
+    if (program->n_steps == 0) {
+        run_single(program, run);
+        return;
+    }
+    for (size_t at = 0; at < run->count; at += block) {
+        run_block(program, run, at, MIN(block, run->count - at), &work);
     }
 }

@@ -7,7 +7,7 @@
 
 enum { LANES = 16 };
 
-static void sum(void *restrict out, const void *restrict a, const void *restrict b, size_t n)
+static void sum(void *out, const void *a, const void *b, size_t n)
 {
     const float *x = a;
     const float *y = b;

@@ -8,14 +8,15 @@
 
 static const uint64_t MAGIC = 0x6d6d6f63206b636cu; /* "lck comm" */
 
-enum { VERSION = 1, SPIN_NS = 20 * 1000 };
+enum { VERSION = 2, SPIN_NS = 20 * 1000 };
 
 size_t comm_shm_region_bytes(uint32_t n_ranks)
 {
     if (n_ranks < 1 || n_ranks > COMM_SHM_RANKS_MAX) {
         return 0;
     }
-    return round_up(SHM_SLOTS_AT + 2 * (size_t)n_ranks * SHM_SLOT_BYTES, 4096);
+    return round_up(
+        shm_channels_at(n_ranks) + (size_t)n_ranks * n_ranks * sizeof(struct shm_channel), 4096);
 }
 
 void comm_shm_region_init(void *region, uint32_t n_ranks, const struct comm_id *id)
@@ -104,6 +105,8 @@ static void wake_all(struct shm_region *region)
     for (uint32_t r = 0; r < COMM_SHM_RANKS_MAX; r++) {
         futex_wake_all_shared(&region->ranks[r].arrivals[0].step);
         futex_wake_all_shared(&region->ranks[r].arrivals[1].step);
+        atomic_fetch_add(&region->ranks[r].bell, 1);
+        futex_wake_all_shared(&region->ranks[r].bell);
     }
 }
 
@@ -141,13 +144,16 @@ void comm_shm_progress_read(const void *region, uint32_t rank,
 {
     const struct shm_region *r = region;
     uint64_t progress;
+    uint32_t operation;
 
     ENSURE_OP(rank, <, COMM_SHM_RANKS_MAX);
     progress = atomic_load_explicit(&r->ranks[rank].progress, memory_order_relaxed);
+    operation = (uint32_t)(progress >> 1) & 0x7f;
     *ret_progress = (struct comm_shm_progress){
         .joined = atomic_load(&r->ranks[rank].state) != SHM_EMPTY,
         .inside = (progress & 1) != 0,
         .number = progress >> 8,
-        .name = shm_op_name((uint32_t)(progress >> 1) & 0x7f),
+        .name = comm_operation_name(
+            operation < COMM_OPERATION_COUNT ? (enum comm_operation)operation : COMM_NONE),
     };
 }

@@ -24,20 +24,30 @@
 #include "base/futex.h"
 #include "comm/shm_priv.h"
 
-enum { SLEEP_NS = 1000 * 1000, SPINS_A_LOOK = 16 };
+enum { SLEEP_NS = 1000 * 1000, MESSAGE_NS = 50 * 1000, SPINS_A_LOOK = 16 };
 
-const char *shm_op_name(uint32_t op)
+/* Names of what peers wrote, which may be anything. */
+const char *shm_operation_name(uint32_t operation)
 {
-    static const char *const names[] = {"nothing",    "sum_tree",  "all_reduce",
-                                        "all_gather", "broadcast", "barrier"};
+    return operation < COMM_OPERATION_COUNT ? comm_operation_name((enum comm_operation)operation)
+                                            : "rubbish";
+}
 
-    return op < ARRAY_LEN(names) ? names[op] : "rubbish";
+const char *shm_type_name(uint32_t type)
+{
+    return type < COMM_TYPE_COUNT ? comm_type_name((enum comm_type)type) : "rubbish";
+}
+
+static const char *reduction_name(uint32_t reduction)
+{
+    return reduction < COMM_REDUCTION_COUNT ? comm_reduction_name((enum comm_reduction)reduction)
+                                            : "rubbish";
 }
 
 static void store_progress(struct shm *shm, bool inside)
 {
     atomic_store_explicit(&shm->self->progress,
-                          shm->number << 8 | (uint64_t)shm->call.op << 1 | inside,
+                          shm->number << 8 | (uint64_t)shm->call.operation << 1 | inside,
                           memory_order_relaxed);
 }
 
@@ -50,14 +60,16 @@ enum status shm_fail(struct shm *shm, struct err *err, enum status status, const
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    err_set(&shm->failure, status, "%s %llu on rank %u: %s", shm_op_name(shm->call.op),
-            (unsigned long long)shm->number, shm->comm.rank, text);
+    err_set(&shm->failure, status, "%s %llu on rank %u: %s",
+            shm_operation_name(shm->call.operation), (unsigned long long)shm->number,
+            shm->comm.rank, text);
+    atomic_store_explicit(&shm->has_failed, 1, memory_order_release);
     atomic_compare_exchange_strong(&shm->self->state, &joined, SHM_FAILED);
     shm_leave(shm);
     return err_set(err, status, "%s", shm->failure.text);
 }
 
-static enum status check_aborted(struct shm *shm, struct err *err)
+enum status shm_check_aborted(struct shm *shm, struct err *err)
 {
     if (atomic_load_explicit(&shm->comm.aborted, memory_order_relaxed) != 0) {
         return shm_fail(shm, err, STATUS_CANCELLED, "the communicator was aborted");
@@ -77,12 +89,28 @@ enum status shm_enter(struct shm *shm, const struct shm_call *call, struct err *
     shm->call = *call;
     shm->deadline_ns = 0;
     store_progress(shm, true);
-    return check_aborted(shm, err);
+    return shm_check_aborted(shm, err);
 }
 
 void shm_leave(struct shm *shm)
 {
     store_progress(shm, false);
+}
+
+enum status shm_finish(struct shm *shm, enum status status)
+{
+    if (status == STATUS_OK) {
+        shm_leave(shm);
+    }
+    return status;
+}
+
+bool shm_is_late(struct shm *shm, uint64_t now)
+{
+    if (shm->deadline_ns == 0) {
+        shm->deadline_ns = now + shm->comm.timeout_ns;
+    }
+    return now >= shm->deadline_ns;
 }
 
 static bool has_arrived(const struct shm *shm, uint32_t rank)
@@ -166,9 +194,13 @@ static void sleep_on(struct shm *shm, uint32_t rank, uint64_t limit_ns)
 /* The slow part of waiting for a rank; *since is when this step began to take long. */
 static enum status look_around(struct shm *shm, uint32_t rank, uint64_t *since, struct err *err)
 {
-    enum status status = check_aborted(shm, err);
+    enum status status = shm_check_aborted(shm, err);
+    bool moved = false;
     uint64_t now;
 
+    if (status == STATUS_OK && shm->n_messages > 0) { /* of the same group */
+        status = shm_message_progress(shm, &moved, err);
+    }
     if (status == STATUS_OK) {
         status = check_peers(shm, err);
     }
@@ -179,44 +211,45 @@ static enum status look_around(struct shm *shm, uint32_t rank, uint64_t *since, 
     if (*since == 0) {
         *since = now;
     }
-    if (shm->deadline_ns == 0) {
-        shm->deadline_ns = now + shm->comm.timeout_ns;
-    }
-    if (now >= shm->deadline_ns) {
+    if (shm_is_late(shm, now)) {
         return fail_timeout(shm, err);
     }
-    if (now - *since >= shm->spin_ns) {
-        sleep_on(shm, rank, shm->deadline_ns - now);
+    if (now - *since >= shm->spin_ns && !moved) {
+        uint64_t limit_ns = shm->deadline_ns - now;
+
+        sleep_on(shm, rank, shm->n_messages > 0 ? MIN(limit_ns, MESSAGE_NS) : limit_ns);
     }
     return STATUS_OK;
 }
 
 static void describe(const struct shm_call *call, struct buf *text)
 {
-    const char *type =
-        call->type < COMM_TYPE_COUNT ? combine_type_name((enum comm_type)call->type) : "rubbish";
     unsigned long long count = call->count;
 
-    buf_append_str(text, shm_op_name(call->op));
-    switch (call->op) {
-    case SHM_SUM_TREE:
+    buf_append_str(text, shm_operation_name(call->operation));
+    switch (call->operation) {
+    case COMM_BARRIER:
+        return;
+    case COMM_SUM_TREE:
         buf_printf(text, " of %llu over %u leaves", count, call->n_leaves);
-        break;
-    case SHM_ALL_REDUCE:
-        buf_printf(text, " (%s) of %llu %s",
-                   call->reduction < COMM_REDUCTION_COUNT
-                       ? combine_reduction_name((enum comm_reduction)call->reduction)
-                       : "rubbish",
-                   count, type);
-        break;
-    case SHM_ALL_GATHER:
-        buf_printf(text, " of %llu %s", count, type);
-        break;
-    case SHM_BROADCAST:
-        buf_printf(text, " of %llu %s from rank %u", count, type, call->root);
+        return;
+    case COMM_ALL_REDUCE:
+    case COMM_REDUCE:
+    case COMM_REDUCE_SCATTER:
+        buf_printf(text, " (%s)", reduction_name(call->reduction));
         break;
     default:
         break;
+    }
+    if (call->operation == COMM_ALL_TO_ALLV) {
+        buf_printf(text, " of %s", shm_type_name(call->type));
+    } else {
+        buf_printf(text, " of %llu %s", count, shm_type_name(call->type));
+    }
+    if (call->operation == COMM_BROADCAST) {
+        buf_printf(text, " from rank %u", call->root);
+    } else if (call->operation == COMM_REDUCE) {
+        buf_printf(text, " to rank %u", call->root);
     }
 }
 
@@ -233,7 +266,7 @@ static enum status fail_different(struct shm *shm, struct err *err)
     buf_append_str(&text, "called ");
     describe(&shm->call, &text);
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
-        struct shm_call theirs = shm->region->ranks[r].arrivals[shm->step & 1].call;
+        struct shm_call theirs = *shm_call_of(shm, r);
 
         if (!is_same(&theirs, &shm->call)) {
             buf_printf(&text, ", but rank %u called ", r);
@@ -245,14 +278,19 @@ static enum status fail_different(struct shm *shm, struct err *err)
     return status;
 }
 
-enum status shm_step(struct shm *shm, struct err *err)
+void shm_step_begin(struct shm *shm)
 {
     struct shm_arrival *mine = &shm->self->arrivals[(shm->step + 1) & 1];
-    uint64_t since = 0;
-    bool same = true;
 
     mine->call = shm->call;
     atomic_store_explicit(&mine->step, ++shm->step, memory_order_release);
+}
+
+enum status shm_step_end(struct shm *shm, struct err *err)
+{
+    uint64_t since = 0;
+    bool same = true;
+
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
         for (uint32_t spins = 1; !has_arrived(shm, r); spins++) {
             enum status status = STATUS_OK;
@@ -265,8 +303,14 @@ enum status shm_step(struct shm *shm, struct err *err)
                 return status;
             }
         }
-        same = same && is_same(&shm->region->ranks[r].arrivals[shm->step & 1].call, &shm->call);
+        same = same && is_same(shm_call_of(shm, r), &shm->call);
     }
     wake_sleepers(shm);
     return same ? STATUS_OK : fail_different(shm, err);
+}
+
+enum status shm_step(struct shm *shm, struct err *err)
+{
+    shm_step_begin(shm);
+    return shm_step_end(shm, err);
 }

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "comm/backend.h"
 
 enum { LONG_NS = 1000000 };
 

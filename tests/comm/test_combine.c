@@ -158,9 +158,9 @@ static void check_program(const struct shape *shape, const float *leaves, float 
     size_t count = counts[random_u32() % ARRAY_LEN(counts)];
     size_t offset = random_u32() % (MAX_N - count);
     bool add = random_u32() % 2 == 0;
+    const struct combine_math math = combine_math_find(COMM_F32, COMM_SUM);
     struct combine_run run = {
-        .combine = combine_find(COMM_F32, COMM_SUM),
-        .add_sum = combine_sums_find()->add_sum,
+        .math = &math,
         .inputs = inputs,
         .offset = offset,
         .count = count,

@@ -3,6 +3,7 @@
  * What a draw refuses: wants that do not fit the slots, bad parameters, rows that are no division
  * of the vocabulary, rubbish from another rank. And what it sends.
  */
+#include "comm/backend.h"
 #include "engine/draw_plan.h"
 
 static bool is_refused(struct draw *draw, struct draw_want *wants, uint32_t n, const char *text)

@@ -6,6 +6,7 @@
 #include "faults.h"
 
 #include "base/mem.h"
+#include "comm/backend.h"
 #include "engine/watched_comm.h"
 
 /* An inner communicator that notes what it was called with and what the page said meanwhile. */

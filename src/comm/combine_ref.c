@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernels for any processor, and the conversions of f16 written out. */
+#define COMBINE_VECTOR 16
+#include "comm/combine_kernels.h"
+
+static void add_sum(float *restrict x, const float *restrict a, const float *restrict b, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] = x[i] + (a[i] + b[i]);
+    }
+}
+
+static void widen_f16(void *out, const void *in, size_t n)
+{
+    const uint16_t *from = in;
+    float *to = out;
+
+    for (size_t i = 0; i < n; i++) {
+        to[i] = f32_from_f16(from[i]);
+    }
+}
+
+/* To nearest even; a NaN stays one. */
+static uint16_t f16_from_f32(float value)
+{
+    uint32_t bits;
+    uint32_t sign;
+
+    memcpy(&bits, &value, sizeof(bits));
+    sign = bits >> 16 & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000) {
+        return (uint16_t)(sign | 0x7e00 | (bits >> 13 & 0x1ff));
+    }
+    if (bits >= 0x477ff000) { /* half way from the largest to the next: infinity */
+        return (uint16_t)(sign | 0x7c00);
+    }
+    if (bits < 0x38800000) { /* denormal: the last place of a number near 0.5 is f16's */
+        float magnitude;
+
+        memcpy(&magnitude, &bits, sizeof(magnitude));
+        magnitude += 0.5f;
+        memcpy(&bits, &magnitude, sizeof(bits));
+        return (uint16_t)(sign | (bits - 0x3f000000));
+    }
+    return (uint16_t)(sign | (bits - (112u << 23) + 0xfff + (bits >> 13 & 1)) >> 13);
+}
+
+static void narrow_f16(void *out, const void *in, size_t n)
+{
+    const float *from = in;
+    uint16_t *to = out;
+
+    for (size_t i = 0; i < n; i++) {
+        to[i] = f16_from_f32(from[i]);
+    }
+}
+
+const struct combine_sums combine_sums_ref = {"ref", sum_f32, add_sum};
+
+const struct combine_kernels combine_kernels_ref = {
+    .name = "ref",
+    .combine = COMBINE_TABLE,
+    .widen_f16 = widen_f16,
+    .narrow_f16 = narrow_f16,
+    .widen_bf16 = widen_bf16,
+    .narrow_bf16 = narrow_bf16,
+};
