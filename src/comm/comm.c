@@ -252,8 +252,10 @@ static enum status note(struct comm *comm, const struct comm_call *call, struct 
     return STATUS_OK;
 }
 
-/* Checks a call; then notes it in the group, or runs it, at once if the table has its own entry. */
-static enum status issue(struct comm *comm, const struct comm_call *call, struct err *err)
+/* Checks a call; then notes it in the group, or runs it: with the caller's own data if the table
+ * has an entry for it. */
+static enum status issue(struct comm *comm, const struct comm_call *call,
+                         const struct comm_data *data, struct err *err)
 {
     enum status status = check(comm, call, err);
 
@@ -265,11 +267,11 @@ static enum status issue(struct comm *comm, const struct comm_call *call, struct
     }
     switch (call->operation) {
     case COMM_ALL_REDUCE:
-        return comm->backend->all_reduce(comm, &call->data, call->reduction, err);
+        return comm->backend->all_reduce(comm, data, call->reduction, err);
     case COMM_ALL_GATHER:
-        return comm->backend->all_gather(comm, &call->data, err);
+        return comm->backend->all_gather(comm, data, err);
     case COMM_BROADCAST:
-        return comm->backend->broadcast(comm, &call->data, call->root, err);
+        return comm->backend->broadcast(comm, data, call->root, err);
     case COMM_BARRIER:
         return comm->backend->barrier(comm, err);
     default:
@@ -356,7 +358,7 @@ enum status comm_all_reduce(struct comm *comm, const struct comm_data *data,
     return issue(
         comm,
         &(struct comm_call){.operation = COMM_ALL_REDUCE, .data = *data, .reduction = reduction},
-        err);
+        data, err);
 }
 
 enum status comm_reduce(struct comm *comm, const struct comm_data *data,
@@ -365,7 +367,7 @@ enum status comm_reduce(struct comm *comm, const struct comm_data *data,
     return issue(comm,
                  &(struct comm_call){
                      .operation = COMM_REDUCE, .data = *data, .reduction = reduction, .root = root},
-                 err);
+                 data, err);
 }
 
 enum status comm_reduce_scatter(struct comm *comm, const struct comm_data *data,
@@ -374,30 +376,31 @@ enum status comm_reduce_scatter(struct comm *comm, const struct comm_data *data,
     return issue(comm,
                  &(struct comm_call){
                      .operation = COMM_REDUCE_SCATTER, .data = *data, .reduction = reduction},
-                 err);
+                 data, err);
 }
 
 enum status comm_all_gather(struct comm *comm, const struct comm_data *data, struct err *err)
 {
-    return issue(comm, &(struct comm_call){.operation = COMM_ALL_GATHER, .data = *data}, err);
+    return issue(comm, &(struct comm_call){.operation = COMM_ALL_GATHER, .data = *data}, data, err);
 }
 
 enum status comm_broadcast(struct comm *comm, const struct comm_data *data, uint32_t root,
                            struct err *err)
 {
-    return issue(
-        comm, &(struct comm_call){.operation = COMM_BROADCAST, .data = *data, .root = root}, err);
+    return issue(comm,
+                 &(struct comm_call){.operation = COMM_BROADCAST, .data = *data, .root = root},
+                 data, err);
 }
 
 enum status comm_all_to_all(struct comm *comm, const struct comm_data *data, struct err *err)
 {
-    return issue(comm, &(struct comm_call){.operation = COMM_ALL_TO_ALL, .data = *data}, err);
+    return issue(comm, &(struct comm_call){.operation = COMM_ALL_TO_ALL, .data = *data}, data, err);
 }
 
 enum status comm_all_to_allv(struct comm *comm, const struct comm_vectors *vectors, struct err *err)
 {
     return issue(comm, &(struct comm_call){.operation = COMM_ALL_TO_ALLV, .vectors = *vectors},
-                 err);
+                 NULL, err);
 }
 
 enum status comm_send(struct comm *comm, const void *in, size_t count, enum comm_type type,
@@ -407,7 +410,7 @@ enum status comm_send(struct comm *comm, const void *in, size_t count, enum comm
                  &(struct comm_call){.operation = COMM_SEND,
                                      .data = {.in = in, .count = count, .type = type},
                                      .root = peer},
-                 err);
+                 NULL, err);
 }
 
 enum status comm_recv(struct comm *comm, void *out, size_t count, enum comm_type type,
@@ -417,12 +420,12 @@ enum status comm_recv(struct comm *comm, void *out, size_t count, enum comm_type
                  &(struct comm_call){.operation = COMM_RECV,
                                      .data = {.out = out, .count = count, .type = type},
                                      .root = peer},
-                 err);
+                 NULL, err);
 }
 
 enum status comm_barrier(struct comm *comm, struct err *err)
 {
-    return issue(comm, &(struct comm_call){.operation = COMM_BARRIER}, err);
+    return issue(comm, &(struct comm_call){.operation = COMM_BARRIER}, NULL, err);
 }
 
 void comm_group_begin(struct comm *comm)
