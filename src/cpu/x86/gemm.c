@@ -20,7 +20,9 @@ struct block {
     const struct cpu_matmul *args;
     const struct gemm_isa *isa;
     gemm_unpack_fn *unpack;
-    uint32_t row; /* rows [row, row + n_rows) of x */
+    bool packed;   /* tiles read the weights as they are */
+    uint32_t tall; /* rows of the tallest tile */
+    uint32_t row;  /* rows [row, row + n_rows) of x */
     uint32_t n_rows;
     uint32_t n_tiles;
     uint32_t panel; /* panels [panel, panel + n_panels) */
@@ -89,12 +91,6 @@ static void fetch_outputs(const struct block *block, uint32_t row, uint32_t end)
     }
 }
 
-/* The tiles read the weights as they are. */
-static bool reads_packed(const struct block *block)
-{
-    return block->args->w->dtype == DTYPE_BF16 && block->isa->tile_bf16[1][1] != NULL;
-}
-
 /* The rows of the block in tiles. Meanwhile the next columns'
  * codes are fetched, and with the last columns the lines of y. */
 static void tiles(const struct block *block, const void *w, uint32_t k, uint32_t n, bool add,
@@ -103,7 +99,7 @@ static void tiles(const struct block *block, const void *w, uint32_t k, uint32_t
     const struct cpu_matmul *args = block->args;
     uint32_t outputs = block->n_panels * PACKED_LANES;
     gemm_tile_fn *const(*tile)[GEMM_ROWS_MAX + 1] =
-        reads_packed(block) ? block->isa->tile_bf16 : block->isa->tile;
+        block->packed ? block->isa->tile_bf16 : block->isa->tile;
     const struct fetch fetch = fetch_next(block, k + n);
     size_t n_lines = div_up(fetch.code_lines, block->n_tiles); /* with each tile */
 
@@ -133,7 +129,7 @@ static const void *weights(const struct block *block, uint32_t k, uint32_t n)
 {
     const struct packed *w = block->args->w;
 
-    if (reads_packed(block)) { /* 32 bytes a column */
+    if (block->packed) { /* 32 bytes a column */
         return w->codes + block->panel * w->panel_code_bytes + (size_t)k * 2 * PACKED_LANES;
     }
     for (uint32_t p = 0; p < block->n_panels; p++) {
@@ -209,22 +205,28 @@ static void pack(const struct block *block)
 
 /* Rows of x in a block: such that they fit the cache, but no fewer than make unpacking worth while,
  * unless they are wider than any model's. */
-static uint32_t block_rows(const struct gemm_isa *isa, uint32_t cols)
+static uint32_t block_rows(const struct block *block)
 {
+    const struct gemm_isa *isa = block->isa;
+    uint32_t cols = block->args->w->cols;
     uint32_t tiles = (uint32_t)(isa->x_bytes / sizeof(float) / isa->stride / cols);
 
     tiles = MAX(tiles, cols <= FEW_TILES_COLS ? FEW_TILES : 1);
-    return MIN(tiles * isa->rows, BLOCK_ROWS_MAX);
+    return MIN(tiles * block->tall, BLOCK_ROWS_MAX);
 }
 
 void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack_fn *unpack)
 {
     struct block block = {.args = args, .isa = isa, .unpack = unpack, .weights = args->scratch};
-    uint32_t n_blocks = (uint32_t)div_up(args->m, block_rows(isa, args->w->cols));
+    uint32_t n_blocks;
+
+    block.packed = args->w->dtype == DTYPE_BF16 && args->m <= isa->bf16_rows_max;
+    block.tall = block.packed ? isa->rows_bf16 : isa->rows;
+    n_blocks = (uint32_t)div_up(args->m, block_rows(&block));
     block.x = block.weights + BLOCK_COLS * isa->panels * PACKED_LANES;
     for (uint32_t b = 0; b < n_blocks; b++) {
         block.n_rows = (uint32_t)((uint64_t)(b + 1) * args->m / n_blocks) - block.row;
-        block.n_tiles = (uint32_t)div_up(block.n_rows, isa->rows);
+        block.n_tiles = (uint32_t)div_up(block.n_rows, block.tall);
         block.sums = tile_x(&block, block.n_tiles, PACK_MORE);
         pack(&block);
         for (block.panel = args->panel_begin; block.panel < args->panel_end;

@@ -38,13 +38,15 @@ typedef void gemm_pack_fn(const float *x, size_t stride, uint32_t rows, uint32_t
 
 /* What an instruction set offers. */
 struct gemm_isa {
-    uint32_t rows;   /* of the tallest tile */
-    uint32_t stride; /* of packed x, at least rows */
+    uint32_t rows;      /* of the tallest tile */
+    uint32_t rows_bf16; /* of the tallest of tile_bf16 */
+    uint32_t stride;    /* of packed x, at least rows */
     gemm_pack_fn *pack;
     uint32_t panels; /* of the widest */
     size_t x_bytes;  /* of packed x that may lie in the second-level cache */
     gemm_tile_fn *tile[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1]; /* [panels][rows], f32 weights */
-    /* For BF16 weights as packed, where that is faster than to unpack them first; or NULL. */
+    /* For BF16 weights as packed, for this many rows of x or fewer. */
+    uint32_t bf16_rows_max;
     gemm_tile_fn *tile_bf16[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1];
     void (*add)(float *x, const float *y, size_t n);
 };

@@ -28,30 +28,31 @@ static void tile_add(float *x, const float *y, size_t n)
         tile_compute((struct tile_shape){rows, (panels)*PACKED_LANES / VEC_LANES, true}, tile); \
     }
 
-TILE_F32(1, 1)
-TILE_F32(2, 1)
-TILE_F32(3, 1)
-TILE_F32(4, 1)
+#define TILE_HEIGHT(rows, panels) TILE_F32(rows, panels) TILE_BF16(rows, panels)
+
+TILE_HEIGHT(1, 1)
+TILE_HEIGHT(2, 1)
+TILE_HEIGHT(3, 1)
+TILE_HEIGHT(4, 1)
 #if VEC_LANES == 16
-TILE_F32(5, 1)
-TILE_F32(6, 1)
-TILE_F32(7, 1)
-TILE_F32(1, 2)
-TILE_F32(2, 2)
-TILE_F32(3, 2)
-TILE_F32(4, 2)
-TILE_F32(5, 2)
-TILE_F32(6, 2)
-TILE_F32(7, 2)
-#else
-TILE_BF16(1, 1)
-TILE_BF16(2, 1)
-TILE_BF16(3, 1)
-TILE_BF16(4, 1)
+TILE_HEIGHT(5, 1)
+TILE_HEIGHT(6, 1)
+TILE_HEIGHT(7, 1)
+TILE_BF16(8, 1)
+TILE_HEIGHT(1, 2)
+TILE_HEIGHT(2, 2)
+TILE_HEIGHT(3, 2)
+TILE_HEIGHT(4, 2)
+TILE_HEIGHT(5, 2)
+TILE_HEIGHT(6, 2)
+TILE_HEIGHT(7, 2)
+TILE_BF16(8, 2)
 #endif
 
 static const struct gemm_isa isa = {
     .rows = TILE_ROWS,
+    .rows_bf16 = TILE_ROWS_BF16,
+    .bf16_rows_max = TILE_BF16_MAX,
     .panels = TILE_PANELS,
     .stride = TILE_STRIDE,
     .x_bytes = TILE_X_BYTES,
@@ -60,6 +61,11 @@ static const struct gemm_isa isa = {
     .tile = {{NULL},
              {NULL, tile_1x1, tile_2x1, tile_3x1, tile_4x1, tile_5x1, tile_6x1, tile_7x1},
              {NULL, tile_1x2, tile_2x2, tile_3x2, tile_4x2, tile_5x2, tile_6x2, tile_7x2}},
+    .tile_bf16 = {{NULL},
+                  {NULL, tile_bf16_1x1, tile_bf16_2x1, tile_bf16_3x1, tile_bf16_4x1, tile_bf16_5x1,
+                   tile_bf16_6x1, tile_bf16_7x1, tile_bf16_8x1},
+                  {NULL, tile_bf16_1x2, tile_bf16_2x2, tile_bf16_3x2, tile_bf16_4x2, tile_bf16_5x2,
+                   tile_bf16_6x2, tile_bf16_7x2, tile_bf16_8x2}},
 #else
     .tile = {{NULL}, {NULL, tile_1x1, tile_2x1, tile_3x1, tile_4x1}},
     .tile_bf16 = {{NULL}, {NULL, tile_bf16_1x1, tile_bf16_2x1, tile_bf16_3x1, tile_bf16_4x1}},

@@ -31,6 +31,8 @@
 
 enum {
     TILE_ROWS = VEC_LANES == 16 ? 7 : 4,
+    TILE_ROWS_BF16 = VEC_LANES == 16 ? 8 : 4,
+    TILE_BF16_MAX = VEC_LANES == 16 ? 48 : UINT16_MAX, /* rows of x; from 64 on unpacking pays */
     TILE_STRIDE = VEC_LANES == 16 ? 8 : 4, /* of packed x, from column to column */
     TILE_PANELS = VEC_LANES == 16 ? 2 : 1,
     TILE_ONE_PASS = VEC_LANES == 16 ? 7 : 3, /* rows for which even and odd fit the registers */
@@ -56,6 +58,7 @@ struct tile_accs {
     struct tile_acc row4;
     struct tile_acc row5;
     struct tile_acc row6;
+    struct tile_acc row7;
 };
 
 /* The weights of one column. */
@@ -108,6 +111,9 @@ VEC_INLINE void tile_column(struct tile_shape shape, struct tile_weights w, cons
     }
     if (shape.rows > 6) {
         tile_row(shape.vectors, false, x + 6, w, &accs->row6);
+    }
+    if (shape.rows > 7) {
+        tile_row(shape.vectors, false, x + 7, w, &accs->row7);
     }
 }
 
@@ -169,7 +175,7 @@ VEC_INLINE struct tile_accs tile_zero(void)
 {
     const struct tile_acc zero = {vec_zero(), vec_zero()};
 
-    return (struct tile_accs){zero, zero, zero, zero, zero, zero, zero};
+    return (struct tile_accs){zero, zero, zero, zero, zero, zero, zero, zero};
 }
 
 /* sums += e + o of one row; a shorter step adds +0 to both first. */
@@ -210,6 +216,9 @@ VEC_INLINE void tile_fold(struct tile_shape shape, bool shorter, const struct ti
     }
     if (shape.rows > 6) {
         tile_fold_row(vectors, shorter, e->row6, o->row6, sums + 6 * width);
+    }
+    if (shape.rows > 7) {
+        tile_fold_row(vectors, shorter, e->row7, o->row7, sums + 7 * width);
     }
 }
 
