@@ -33,7 +33,7 @@ enum {
     TILE_ROWS = VEC_LANES == 16 ? 7 : 4,
     TILE_ROWS_BF16 = VEC_LANES == 16 ? 8 : 4,
     TILE_BF16_MAX = VEC_LANES == 16 ? 48 : UINT16_MAX, /* rows of x; from 64 on unpacking pays */
-    TILE_STRIDE = VEC_LANES == 16 ? 8 : 4, /* of packed x, from column to column */
+    TILE_STRIDE = VEC_LANES == 16 ? 8 : 4,             /* of packed x, from column to column */
     TILE_PANELS = VEC_LANES == 16 ? 2 : 1,
     TILE_ONE_PASS = VEC_LANES == 16 ? 7 : 3, /* rows for which even and odd fit the registers */
     /* Half of the second-level cache of processors that have nothing better: 512 KB with AVX2, 2 MB
