@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How each engine is measured. An engine is opened for weights and threads; its sessions answer measure(what)
+with tokens a second, where what is a key of SIZES. Ours and llama.cpp run a process a measurement; the Python
+engines keep their model loaded in worker.py, and are stopped by signal while others are measured."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import statistics
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+REPETITIONS = 3  # of a process; its median counts
+SEQUENCES = 16
+# prompt and generated tokens of a sequence. Decode counts what comes after the first token, prefill until
+# it, and sequences the generated tokens of all by the whole time, prompts included.
+SIZES = {"decode": (32, 64), "prefill": (512, 1), "sequences": (16, 64),
+         "decode 8k": (8192, 32), "prefill 8k": (8192, 1)}
+QUICK_SIZES = {"decode": (8, 8), "prefill": (64, 1), "sequences": (4, 8), "decode 8k": (256, 4),
+               "prefill 8k": (256, 1)}
+READY_S = 300
+MEASURE_S = 1800
+
+
+def be_quick():
+    """To see whether everything works, not to measure."""
+    global REPETITIONS
+    REPETITIONS = 1
+    SIZES.update(QUICK_SIZES)
+
+
+class Failed(Exception):
+    """A measurement did not work; the text says why."""
+
+
+def output(command, **more):
+    try:
+        done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              encoding="utf-8", errors="replace", timeout=MEASURE_S, check=False, **more)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Failed(str(error)) from None
+    if done.returncode != 0:
+        words = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise Failed(f"{pathlib.Path(command[0]).name} has failed: {words}")
+    return done.stdout
+
+
+def parsed(text):
+    """JSON of a program."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise Failed(f"no JSON: {text[:100]!r}") from None
+
+
+def llama_rate(text):
+    """llama-bench -o json: the median of the repetitions of its one test."""
+    tests = parsed(text)
+    if not isinstance(tests, list) or len(tests) != 1 or not tests[0].get("samples_ts"):
+        raise Failed("llama-bench gave no samples")
+    return statistics.median(tests[0]["samples_ts"])
+
+
+def batched_rate(text):
+    """llama-batched-bench in JSON lines: generated tokens by the whole time of its one line."""
+    lines = [line for line in text.splitlines() if line.startswith("{")]
+    row = parsed(lines[0] if len(lines) == 1 else "")
+    return row["pl"] * row["tg"] / row["t"]
+
+
+class LlamaCpp:
+    """Its own benchmarks, with its own defaults."""
+
+    name = "llama.cpp"
+
+    def __init__(self, folder, model, threads):
+        self.folder, self.model, self.threads = folder, model, threads
+
+    def measure(self, what):
+        n_prompt, n_tokens = SIZES[what]
+        common = ["-m", self.model, "-t", self.threads]
+        if what == "sequences":
+            return batched_rate(output([self.folder / "llama-batched-bench", *common, "-c",
+                                        SEQUENCES * (n_prompt + n_tokens), "-npp", n_prompt, "-ntg", n_tokens,
+                                        "-npl", SEQUENCES, "--output-format", "jsonl"]))
+        test = ["-p", 0, "-n", n_tokens, "-d", n_prompt]
+        if what.startswith("prefill"):
+            test = ["-p", n_prompt, "-n", 0]
+        repetitions = 1 if "8k" in what else REPETITIONS
+        return llama_rate(output([self.folder / "llama-bench", *common, *test, "-r", repetitions, "-o", "json"]))
+
+    def first_token(self):
+        return first_output_s([self.folder / "llama-completion", "-m", self.model, "-t", self.threads, "-p",
+                               "Once upon a time", "-n", 1, "--temp", 0, "-no-cnv", "--no-display-prompt"])
+
+    def close(self):
+        pass
+
+
+class Lockstep:
+    """lockstep bench, and the daemon under bench_serve for many sequences. yardsticks collects what the runs
+    say of the machine: read rates, multiply-add rates and the share of the read rate that decode reached."""
+
+    name = "lockstep"
+
+    def __init__(self, build, model, threads, options=()):
+        self.build, self.model, self.threads, self.options = build, model, threads, list(options)
+        self.yardsticks = {"read": [], "fma": [], "share": []}
+
+    def command(self, verb):
+        return [self.build / "lockstep", verb, self.model, "--tp", 1, "--threads", self.threads, *self.options]
+
+    def measure(self, what):
+        if what == "sequences":
+            return self.measure_sequences()
+        n_prompt, n_tokens = SIZES[what]
+        repetitions = 1 if "8k" in what else REPETITIONS
+        result = parsed(output([*self.command("bench"), "-p", n_prompt, "-n", n_tokens, "--reps", repetitions,
+                                "--json"]))
+        self.yardsticks["read"].append(result["read_bytes_per_s"])
+        self.yardsticks["fma"].append(result["fma_flops_per_s"])
+        if what == "decode":
+            self.yardsticks["share"].append(result["decode"]["weight_bytes_per_s"] / result["read_bytes_per_s"])
+        return result[what.split()[0]]["tokens_per_s"]
+
+    def measure_sequences(self):
+        n_prompt, n_tokens = SIZES["sequences"]
+        with Server(self.command("serve") + ["--port", 0, "--max-running", SEQUENCES, "--ctx", 1024]) as server:
+            result = parsed(output([self.build / "bench/bench_serve", "--url", server.url, "--json", "--streams",
+                                    SEQUENCES, "--tokens", n_tokens, "--prompt-tokens", n_prompt, "--requests", 1,
+                                    "--vocab", 30000]))
+        level = result["levels"][0]
+        if level["errors"]:
+            raise Failed(f"{level['errors']} requests to lockstep serve have failed")
+        return level["tokens_per_s"]
+
+    def first_token(self):
+        return first_output_s([*self.command("run"), "--raw", "-p", "Once upon a time", "-n", 1, "--temp", 0])
+
+    def close(self):
+        pass
+
+
+class Server:
+    """lockstep serve with its model loaded."""
+
+    def __init__(self, command):
+        self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, encoding="utf-8")
+        found = re.search(r"http://\S+:\d+", self.process.stdout.readline())
+        self.url = found.group(0) if found else None
+
+    def __enter__(self):
+        end = time.monotonic() + READY_S
+        while self.url and time.monotonic() < end and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(self.url + "/health", timeout=5) as answer:
+                    if json.load(answer)["state"] == "ready":
+                        return self
+            except (urllib.error.URLError, OSError, ValueError, KeyError):
+                pass  # 503 while it loads
+            time.sleep(0.05)
+        self.__exit__()
+        raise Failed("lockstep serve did not become ready")
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+
+def first_output_s(command):
+    """Seconds from the start of a process to its first byte on standard output."""
+    start = time.monotonic()
+    with subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as process:
+        first = process.stdout.read(1)
+        seconds = time.monotonic() - start
+        process.stdout.read()
+    if not first or process.returncode != 0:
+        raise Failed(f"{pathlib.Path(command[0]).name} wrote no token")
+    return seconds
+
+
+class Worker:
+    """A Python engine in its own environment: a request and an answer are a line of JSON each."""
+
+    def __init__(self, name, python, model, threads, kind):
+        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1",
+                       "VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_CPU_KVCACHE_SPACE": "2"}
+        self.name = f"{name} {kind}".strip()
+        self.log = open(os.devnull, "w", encoding="utf-8")
+        self.process = subprocess.Popen([str(python), str(HERE / "worker.py"), name, str(model), str(threads)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
+                                        encoding="utf-8", env=environment, start_new_session=True)
+        self.answer()  # loaded
+        self.signal(signal.SIGSTOP)
+
+    def signal(self, number):
+        """To the engine with all processes it has started."""
+        try:
+            os.killpg(self.process.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        result = parsed(line) if line else {"error": "it ended without a word"}
+        if "error" in result:
+            self.close()
+            raise Failed(f"{self.name}: {result['error']}")
+        return result.get("rate")
+
+    def measure(self, what):
+        n_prompt, n_tokens = SIZES[what]
+        self.signal(signal.SIGCONT)
+        n_sequences = SEQUENCES if what == "sequences" else 1
+        try:
+            self.process.stdin.write(json.dumps([what.split()[0], n_prompt, n_tokens, n_sequences]) + "\n")
+            self.process.stdin.flush()
+        except OSError:
+            raise Failed(f"{self.name}: it has ended") from None
+        rate = self.answer()
+        self.signal(signal.SIGSTOP)
+        return rate
+
+    def close(self):
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+        self.log.close()
