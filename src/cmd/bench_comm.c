@@ -1,22 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lockstep bench comm. Each world of ranks runs the loop of cmd/comm_loop.h once. Where mpirun and
- * the program bench_comm_mpi are there, they start the ranks, which then measure MPI_Allreduce in
- * turn with ours; otherwise the ranks are forked, and the output says what is missing. This process
- * only waits, and no rank outlives it.
+ * lockstep bench comm. Each world of ranks (cmd/comm_ranks.h) runs the loop of cmd/comm_loop.h
+ * once: what decoding does, or with --op the operations one by one (cmd/comm_ops.h).
  */
 #include "cmd/bench.h"
 
-#include <errno.h>
-#include <limits.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <stdlib.h>
 
-#include "base/mem.h"
+#include "cmd/bench_ops.h"
 #include "cmd/cmd.h"
-#include "cmd/comm_loop.h"
+#include "cmd/comm_ranks.h"
 #include "cmd/host.h"
 #include "cmd/stats.h"
 #include "json/json.h"
@@ -24,9 +17,7 @@
 enum {
     ROUNDS_A_REP = 400,
     MAX_WORLDS = 2,
-    NOT_EXECUTED = 127, /* exit status, as a shell's */
-    MPI_START_S = 30,   /* time for mpirun: to start its ranks, and */
-    MPI_ROUNDS_A_S = 5,
+    ROUNDS_A_S = 5, /* at the least */
 };
 
 struct timing { /* microseconds */
@@ -44,9 +35,8 @@ struct world_result {
 struct bench_comm {
     uint32_t rounds;
     struct host host;
-    double load;            /* of the machine, the last minute before we began */
-    char program[PATH_MAX]; /* bench_comm_mpi */
-    struct err no_mpi;      /* why Open MPI is not measured, if it is not */
+    double load; /* of the machine, the last minute before we began */
+    struct comm_ranks ranks;
     uint32_t n_worlds;
     struct world_result worlds[MAX_WORLDS];
 };
@@ -64,123 +54,6 @@ static const struct {
     [COMM_LOOP_OTHER] = {"MPI_Allreduce", "mpi_allreduce", COMM_LOOP_OTHER},
 };
 
-/* Looks for bench_comm_mpi beside this program and in the folder bench there. */
-static void find_mpi_program(char *ret_path, size_t size, struct err *err)
-{
-    static const char *const places[] = {"bench_comm_mpi", "bench/bench_comm_mpi"};
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof(self));
-    const char *slash = n > 0 ? memrchr(self, '/', (size_t)n) : NULL;
-
-    for (size_t i = 0; i < ARRAY_LEN(places) && slash != NULL; i++) {
-        int used = snprintf(ret_path, size, "%.*s/%s", (int)(slash - self), self, places[i]);
-
-        if (used > 0 && (size_t)used < size && access(ret_path, X_OK) == 0) {
-            return;
-        }
-    }
-    err_set(err, STATUS_NOT_FOUND,
-            "there is neither %s nor %s beside this program (built where MPI is found)", places[0],
-            places[1]);
-}
-
-/* The exit status of a child, 128 + n if signal n ended it. */
-static int wait_for(pid_t pid)
-{
-    int status;
-
-    while (waitpid(pid, &status, 0) < 0) {
-        ENSURE_OP(errno, ==, EINTR);
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-/* As fork, with a child that gets this signal when this process dies. */
-static pid_t fork_bound(int death_signal)
-{
-    pid_t parent = getpid();
-    pid_t pid;
-
-    fflush(NULL); /* once, not again in the child */
-    pid = fork();
-    if (pid == 0 && (prctl(PR_SET_PDEATHSIG, death_signal) != 0 || getppid() != parent)) {
-        _exit(NOT_EXECUTED);
-    }
-    return pid;
-}
-
-/* Ranks as forked processes. */
-static enum status run_forked(const struct comm_loop *loop, struct err *err)
-{
-    uint32_t n_ranks = comm_loop_ranks(loop);
-    pid_t *pids = xcalloc(n_ranks, sizeof(*pids));
-    enum status status = STATUS_OK;
-
-    for (uint32_t r = 0; r < n_ranks; r++) {
-        pids[r] = fork_bound(SIGKILL);
-        if (pids[r] == 0) {
-            struct err own = {0};
-
-            _exit(comm_loop_run(loop, r, NULL, &own) == STATUS_OK ? CMD_OK : cmd_fail(&own));
-        }
-    }
-    for (uint32_t r = 0; r < n_ranks; r++) {
-        int code = pids[r] > 0 ? wait_for(pids[r]) : NOT_EXECUTED;
-
-        if (code != 0 && status == STATUS_OK) {
-            status =
-                err_set(err, STATUS_LINK, "rank %u of %u ended with status %d", r, n_ranks, code);
-        }
-    }
-    free(pids);
-    return status;
-}
-
-NORETURN static void exec_mpirun(const struct bench_comm *b, pid_t creator,
-                                 const struct comm_loop *loop)
-{
-    char ranks[16];
-    char file[64];
-    const char *arguments[10] = {"mpirun"};
-    size_t n = 1;
-
-    snprintf(ranks, sizeof(ranks), "%u", comm_loop_ranks(loop));
-    snprintf(file, sizeof(file), "/proc/%d/fd/%d", (int)creator, loop->fd);
-    if (geteuid() == 0) {
-        arguments[n++] = "--allow-run-as-root"; /* it refuses otherwise */
-    }
-    arguments[n++] = "--oversubscribe";
-    arguments[n++] = "--bind-to"; /* the loop binds */
-    arguments[n++] = "none";
-    arguments[n++] = "-np";
-    arguments[n++] = ranks;
-    arguments[n++] = b->program;
-    arguments[n++] = file;
-    ENSURE_OP(n, <, ARRAY_LEN(arguments));
-    dup2(STDERR_FILENO, STDOUT_FILENO);              /* ours is for the results */
-    alarm(MPI_START_S + b->rounds / MPI_ROUNDS_A_S); /* stays across exec */
-    execvp(arguments[0], (char *const *)arguments);
-    _exit(NOT_EXECUTED);
-}
-
-/* Ranks started by mpirun. */
-static enum status run_mpi(const struct bench_comm *b, const struct comm_loop *loop,
-                           struct err *err)
-{
-    pid_t creator = getpid();
-    pid_t pid = fork_bound(SIGTERM); /* on which mpirun ends its ranks */
-    int code;
-
-    if (pid == 0) {
-        exec_mpirun(b, creator, loop);
-    }
-    code = pid > 0 ? wait_for(pid) : NOT_EXECUTED;
-    if (code == NOT_EXECUTED) {
-        return err_set(err, STATUS_NOT_FOUND, "mpirun cannot be run");
-    }
-    return code == 0 ? STATUS_OK : err_set(err, STATUS_LINK, "mpirun ended with status %d", code);
-}
-
 /* Sorts the samples. */
 static struct timing timing_of(double *samples, uint32_t n)
 {
@@ -197,12 +70,12 @@ static enum status run_world(struct bench_comm *b, uint32_t n_ranks, bool with_m
 {
     struct world_result *result = &b->worlds[b->n_worlds];
     struct comm_loop loop;
-    enum status status = comm_loop_create(n_ranks, b->rounds, &loop, err);
+    enum status status = comm_loop_create(n_ranks, b->rounds, 0, &loop, err);
 
     if (status != STATUS_OK) {
         return status;
     }
-    status = with_mpi ? run_mpi(b, &loop, err) : run_forked(&loop, err);
+    status = comm_ranks_run(&b->ranks, &loop, with_mpi, err);
     if (status == STATUS_OK) {
         *result = (struct world_result){.n_ranks = n_ranks, .with_mpi = with_mpi};
         for (unsigned f = 0; f < COMM_LOOP_FIGURES; f++) {
@@ -220,7 +93,8 @@ static enum status run_world(struct bench_comm *b, uint32_t n_ranks, bool with_m
 /* With Open MPI if that works, else without. */
 static enum status measure(struct bench_comm *b, uint32_t n_ranks, struct err *err)
 {
-    if (b->no_mpi.status == STATUS_OK && run_world(b, n_ranks, true, &b->no_mpi) == STATUS_OK) {
+    if (b->ranks.no_mpi.status == STATUS_OK &&
+        run_world(b, n_ranks, true, &b->ranks.no_mpi) == STATUS_OK) {
         return STATUS_OK;
     }
     return run_world(b, n_ranks, false, err);
@@ -277,8 +151,8 @@ static void print_table(const struct bench_comm *b)
     for (uint32_t w = 0; w < b->n_worlds; w++) {
         print_world(&b->worlds[w], b->host.cpus_bound);
     }
-    if (b->no_mpi.status != STATUS_OK) {
-        printf("\nwithout Open MPI: %s\n", b->no_mpi.text);
+    if (b->ranks.no_mpi.status != STATUS_OK) {
+        printf("\nwithout Open MPI: %s\n", b->ranks.no_mpi.text);
     }
 }
 
@@ -319,7 +193,7 @@ static json_t *world_json(const struct world_result *world)
 
 static void print_json(const struct bench_comm *b)
 {
-    const char *no_mpi = b->no_mpi.status == STATUS_OK ? NULL : b->no_mpi.text;
+    const char *no_mpi = b->ranks.no_mpi.status == STATUS_OK ? NULL : b->ranks.no_mpi.text;
     json_t *worlds = json_array();
     struct buf text = {0};
     json_t *all;
@@ -345,10 +219,14 @@ int bench_comm(const struct options *options)
     size_t n = options->tp > 0 ? 1 : ARRAY_LEN(usual);
     struct bench_comm b = {.rounds = (uint32_t)options->reps * ROUNDS_A_REP};
     struct err err = {0};
-    enum status status = host_collect(&b.host, &err);
+    enum status status;
 
+    if (options->given.op) {
+        return bench_ops(options);
+    }
+    status = host_collect(&b.host, &err);
     getloadavg(&b.load, 1);
-    find_mpi_program(b.program, sizeof(b.program), &b.no_mpi);
+    comm_ranks_init(&b.ranks, b.rounds / ROUNDS_A_S);
     for (size_t i = 0; i < n && status == STATUS_OK; i++) {
         status = measure(&b, n_ranks[i], &err);
     }

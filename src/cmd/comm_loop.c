@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/futex.h"
 #include "base/mem.h"
+#include "cmd/comm_ops.h"
 #include "comm/shm.h"
 
 enum { MAX_COUNT = 64 << 10, WARM_UP = 20, TIMEOUT_MS = 10 * 1000, PAGE = 4096, APART = 128 };
@@ -22,32 +23,38 @@ struct comm_loop_shared {
     struct comm_id id;
     uint32_t n_ranks;
     uint32_t rounds;
+    uint32_t operations;                        /* 0: the figures */
     _Alignas(APART) _Atomic uint32_t n_arrived; /* of the sleeping barrier */
     _Atomic uint32_t n_met;                     /* how often all have arrived */
-    _Alignas(PAGE) double samples[];            /* [COMM_LOOP_FIGURES][COMM_LOOP_SIZES][rounds] */
+    _Alignas(PAGE) double samples[];            /* [COMM_LOOP_FIGURES][COMM_LOOP_SIZES][rounds], or
+                                                  as cmd/comm_ops.h has them */
 };
 
 /* One rank's loop. */
 struct looper {
     const struct comm_loop *loop;
     struct comm *comm;
-    comm_loop_other_fn *other;
+    const struct comm_loop_other *other;
     const char *work;
     float *partial; /* [MAX_COUNT] */
     float *x;       /* [MAX_COUNT] */
     struct err *err;
 };
 
-static size_t region_offset(uint32_t rounds)
+static size_t region_offset(uint32_t n_ranks, uint32_t rounds, uint32_t operations)
 {
-    size_t n = (size_t)COMM_LOOP_FIGURES * COMM_LOOP_SIZES * rounds;
+    size_t n = operations == 0 ? (size_t)COMM_LOOP_FIGURES * COMM_LOOP_SIZES * rounds
+                               : comm_ops_samples(n_ranks, rounds);
 
     return sizeof(struct comm_loop_shared) + round_up(n * sizeof(double), PAGE);
 }
 
 static void *region_of(const struct comm_loop *loop)
 {
-    return (char *)loop->shared + region_offset(loop->shared->rounds);
+    const struct comm_loop_shared *shared = loop->shared;
+
+    return (char *)loop->shared +
+           region_offset(shared->n_ranks, shared->rounds, shared->operations);
 }
 
 static enum status map(struct comm_loop *loop, struct err *err)
@@ -61,12 +68,12 @@ static enum status map(struct comm_loop *loop, struct err *err)
     return STATUS_OK;
 }
 
-enum status comm_loop_create(uint32_t n_ranks, uint32_t rounds, struct comm_loop *ret_loop,
-                             struct err *err)
+enum status comm_loop_create(uint32_t n_ranks, uint32_t rounds, uint32_t operations,
+                             struct comm_loop *ret_loop, struct err *err)
 {
     size_t region_bytes = comm_shm_region_bytes(n_ranks);
     struct comm_loop loop = {
-        .bytes = region_offset(rounds) + region_bytes,
+        .bytes = region_offset(n_ranks, rounds, operations) + region_bytes,
         .fd = memfd_create("lockstep-bench-comm", MFD_CLOEXEC),
     };
     enum status status = STATUS_OK;
@@ -85,6 +92,7 @@ enum status comm_loop_create(uint32_t n_ranks, uint32_t rounds, struct comm_loop
     snprintf(loop.shared->build, sizeof(loop.shared->build), "%s", LOCKSTEP_VERSION);
     loop.shared->n_ranks = n_ranks;
     loop.shared->rounds = rounds;
+    loop.shared->operations = operations;
     comm_id_make(&loop.shared->id);
     comm_shm_region_init(region_of(&loop), n_ranks, &loop.shared->id);
     *ret_loop = loop;
@@ -98,7 +106,8 @@ static bool is_whole(const struct comm_loop *loop)
 
     return memcmp(shared->build, LOCKSTEP_VERSION, sizeof(LOCKSTEP_VERSION)) == 0 &&
            comm_shm_region_bytes(shared->n_ranks) > 0 &&
-           loop->bytes == region_offset(shared->rounds) + comm_shm_region_bytes(shared->n_ranks);
+           loop->bytes == region_offset(shared->n_ranks, shared->rounds, shared->operations) +
+                              comm_shm_region_bytes(shared->n_ranks);
 }
 
 enum status comm_loop_open(const char *path, struct comm_loop *ret_loop, struct err *err)
@@ -140,6 +149,21 @@ void comm_loop_release(struct comm_loop *loop)
 uint32_t comm_loop_ranks(const struct comm_loop *loop)
 {
     return loop->shared->n_ranks;
+}
+
+uint32_t comm_loop_rounds(const struct comm_loop *loop)
+{
+    return loop->shared->rounds;
+}
+
+uint32_t comm_loop_operations(const struct comm_loop *loop)
+{
+    return loop->shared->operations;
+}
+
+double *comm_loop_all_samples(const struct comm_loop *loop)
+{
+    return loop->shared->samples;
 }
 
 double *comm_loop_samples(const struct comm_loop *loop, enum comm_loop_figure figure, uint32_t size)
@@ -202,7 +226,7 @@ static enum status run_figure(struct looper *l, enum comm_loop_figure figure,
     case COMM_LOOP_ALL_REDUCE:
         return comm_all_reduce(l->comm, &data, COMM_SUM, l->err);
     case COMM_LOOP_OTHER:
-        l->other(l->partial, tree->count);
+        l->other->all_reduce(l->partial, tree->count);
         return STATUS_OK;
     default:
         return comm_barrier(l->comm, l->err);
@@ -299,8 +323,8 @@ static void pin(uint32_t rank)
     }
 }
 
-enum status comm_loop_run(const struct comm_loop *loop, uint32_t rank, comm_loop_other_fn *other,
-                          struct err *err)
+enum status comm_loop_run(const struct comm_loop *loop, uint32_t rank,
+                          const struct comm_loop_other *other, struct err *err)
 {
     uint32_t n_ranks = loop->shared->n_ranks;
     const struct comm_shm_member member = {
@@ -315,6 +339,9 @@ enum status comm_loop_run(const struct comm_loop *loop, uint32_t rank, comm_loop
     enum status status;
 
     pin(rank);
+    if (loop->shared->operations != 0) {
+        return comm_ops_run(loop, &member, other, err);
+    }
     work = mem_map(COMM_LOOP_WORK_BYTES);
     if (work == NULL) {
         return err_set(err, STATUS_NO_MEMORY, "no memory to read from");

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 
 #include "base/err.h"
+#include "comm/backend.h"
 
 enum { COMM_LOOP_SIZES = 4, COMM_LOOP_WORK_BYTES = 512 << 10 };
 
@@ -38,10 +39,15 @@ struct comm_loop {
     int fd;
 };
 
-typedef void comm_loop_other_fn(float *x, size_t n);
+/* Another implementation. x = sum over ranks of x; and an operation of cmd/comm_ops.h. */
+struct comm_loop_other {
+    void (*all_reduce)(float *x, size_t n);
+    void (*run)(const struct comm_call *call);
+};
 
-/* Creates the memory file for 1 to 16 ranks that measure so many rounds. */
-NODISCARD enum status comm_loop_create(uint32_t n_ranks, uint32_t rounds,
+/* Creates the memory file for 1 to 16 ranks that measure so many rounds: the figures, or if
+ * operations (bit 1 << enum comm_operation) is not 0 these at the sizes of cmd/comm_ops.h. */
+NODISCARD enum status comm_loop_create(uint32_t n_ranks, uint32_t rounds, uint32_t operations,
                                        struct comm_loop *ret_loop, struct err *err);
 
 /* Opens one that a running process of the same build has created, by its path in /proc. */
@@ -50,12 +56,17 @@ NODISCARD enum status comm_loop_open(const char *path, struct comm_loop *ret_loo
 void comm_loop_release(struct comm_loop *loop);
 
 uint32_t comm_loop_ranks(const struct comm_loop *loop);
+uint32_t comm_loop_rounds(const struct comm_loop *loop);
+uint32_t comm_loop_operations(const struct comm_loop *loop);
 
 /* Every rank calls it, once. other may be NULL, on all ranks. */
 NODISCARD enum status comm_loop_run(const struct comm_loop *loop, uint32_t rank,
-                                    comm_loop_other_fn *other, struct err *err);
+                                    const struct comm_loop_other *other, struct err *err);
 
 /* Rank 0's samples of a figure at a size, microseconds: [rounds], owned by the loop. Zeros where it
  * was not measured. */
 double *comm_loop_samples(const struct comm_loop *loop, enum comm_loop_figure figure,
                           uint32_t size);
+
+/* All samples, for cmd/comm_ops.h. */
+double *comm_loop_all_samples(const struct comm_loop *loop);

@@ -90,3 +90,52 @@ def test_the_table(run, alone):
     assert [line.split()[:3:2] for line in lines[5:13]] == [
         [str(size), name] for size in SIZES for name in ("sum_tree", "all_reduce")]
     assert lines[-1].startswith("without Open MPI: ")
+
+
+OPERATIONS = ["all_reduce", "all_gather", "broadcast", "barrier", "reduce_scatter", "reduce", "all_to_all",
+              "all_to_allv", "send"]
+BYTES = [8, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20, 8 << 20]
+
+
+def check_operations(process, ranks):
+    """The JSON is whole; returns the names of the operations in their order."""
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout)
+    assert set(result) == {"cpu", "cores", "load_average", "ranks", "without_mpi", "operations"}
+    assert result["ranks"] == ranks
+    names = list(dict.fromkeys(line["operation"] for line in result["operations"]))
+    for name in names:
+        lines = [line for line in result["operations"] if line["operation"] == name]
+        assert [line["bytes"] for line in lines] == ([0] if name == "barrier" else BYTES)
+        for line in lines:
+            assert line["rounds"] >= 5
+            assert 0 < line["p50_us"] <= line["p99_us"]
+            assert ("ratio" in line) == (result["without_mpi"] is None)
+            if "ratio" in line:
+                assert line["ratio"] == pytest.approx(line["p50_us"] / line["mpi_p50_us"])
+    return names
+
+
+def test_all_operations(run, alone):
+    process = run_alone(run, alone, "--reps", 1, "--json", "--tp", 2, "--op", "all")
+    assert check_operations(process, 2) == OPERATIONS
+
+
+def test_one_operation(run):
+    """With or without Open MPI, as the machine has it."""
+    assert check_operations(run("bench", "comm", "--reps", 1, "--json", "--op", "send"), 2) == ["send"]
+
+
+def test_the_table_of_operations(run, alone):
+    process = run_alone(run, alone, "--reps", 1, "--tp", 3, "--op", "barrier")
+    assert process.returncode == 0, process.stderr
+    lines = process.stdout.splitlines()
+    assert "3 ranks" in lines[0]
+    assert lines[3].split()[:2] == ["barrier", "0"]
+    assert lines[-1].startswith("without Open MPI: ")
+
+
+def test_no_such_operation(run):
+    process = run("bench", "comm", "--op", "all_shuffle")
+    assert process.returncode == 2
+    assert "--op all_shuffle: there is no such collective" in process.stderr

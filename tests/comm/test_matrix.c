@@ -211,11 +211,21 @@ static void run_matrix(enum world_kind kind, uint32_t n_ranks, size_t count)
     world_release(&world);
 }
 
+/* Sanitizers see all code paths in fewer cells. */
+static bool is_left_out(uint32_t n_ranks, size_t count)
+{
+    return WORLD_SANITIZED &&
+           (n_ranks == 5 || n_ranks == 8 || count == 64 || (n_ranks == 16 && count > 64));
+}
+
 static void test_threads(void **state)
 {
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rank_counts); i++) {
         for (size_t j = 0; j < ARRAY_LEN(counts); j++) {
+            if (is_left_out(rank_counts[i], counts[j])) {
+                continue;
+            }
             run_matrix(WORLD_THREADS, rank_counts[i], counts[j]);
         }
     }
@@ -233,7 +243,9 @@ static void test_pieces(void **state)
 {
     (void)state;
     run_matrix(WORLD_THREADS, 2, 16 * 1024 + 3);
-    run_matrix(WORLD_THREADS, 3, 33 * 1024 - 1);
+    if (!WORLD_SANITIZED) {
+        run_matrix(WORLD_THREADS, 3, 33 * 1024 - 1);
+    }
 }
 
 static void test_self(void **state)

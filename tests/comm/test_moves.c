@@ -298,11 +298,21 @@ static void run_moves(enum world_kind kind, uint32_t n_ranks, size_t count)
     world_release(&world);
 }
 
+/* Sanitizers see all code paths in fewer cells. */
+static bool is_left_out(uint32_t n_ranks, size_t count)
+{
+    return WORLD_SANITIZED &&
+           (n_ranks == 5 || n_ranks == 8 || count == 64 || (n_ranks == 16 && count > 64));
+}
+
 static void test_threads(void **state)
 {
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rank_counts); i++) {
         for (size_t j = 0; j < ARRAY_LEN(counts); j++) {
+            if (is_left_out(rank_counts[i], counts[j])) {
+                continue;
+            }
             run_moves(WORLD_THREADS, rank_counts[i], counts[j]);
         }
     }
