@@ -10,6 +10,7 @@ import re
 import signal
 import statistics
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -150,8 +151,9 @@ class Server:
     """lockstep serve with its model loaded."""
 
     def __init__(self, command):
-        self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL, encoding="utf-8")
+        self.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self.process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=self.log,
+                                        encoding="utf-8")
         found = re.search(r"http://\S+:\d+", self.process.stdout.readline())
         self.url = found.group(0) if found else None
 
@@ -166,7 +168,7 @@ class Server:
                 pass  # 503 while it loads
             time.sleep(0.05)
         self.__exit__()
-        raise Failed("lockstep serve did not become ready")
+        raise Failed(f"lockstep serve did not become ready: {self.words}")
 
     def __exit__(self, *_):
         self.process.terminate()
@@ -176,6 +178,9 @@ class Server:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
+        self.log.seek(0)
+        self.words = (self.log.read().strip().splitlines() or ["no output"])[-1]
+        self.log.close()
 
 
 def first_output_s(command):

@@ -56,6 +56,12 @@ def test_a_program_that_fails_is_named_with_its_last_line():
         engines.output(["/nowhere/llama-bench"])
 
 
+def test_a_server_that_ends_is_named_with_its_last_line():
+    with pytest.raises(engines.Failed, match="did not become ready: no such model"):
+        with engines.Server(["/bin/sh", "-c", "echo loading >&2; echo no such model >&2; exit 1"]):
+            pass
+
+
 # --- The table ---
 
 FIGURES = {
