@@ -76,12 +76,15 @@ function(lockstep_module name)
   endif()
 endfunction()
 
-# lockstep_tests(MODULE [THREADED test ...] [SLOW test ...] [DEPS ...]): every tests/MODULE/test_*.c is
-# one cmocka program and one ctest. The ones named in SLOW start first. The ones named in THREADED
-# carry the label threads: ./check runs them under the thread sanitizer too (target threaded_tests).
+# lockstep_tests(MODULE [INPUT] [THREADED test ...] [SLOW test ...] [DEPS ...]): every
+# tests/MODULE/test_*.c is one cmocka program and one ctest. The ones named in SLOW start first. The ones
+# named in THREADED carry the label threads: ./check runs them under the thread sanitizer too (target
+# threaded_tests). A module that reads what comes from outside is marked INPUT: ./check runs its tests,
+# and every fuzz corpus, under the sanitizers of both compilers (label input, target input_tests).
 add_custom_target(threaded_tests)
+add_custom_target(input_tests)
 function(lockstep_tests name)
-  cmake_parse_arguments(T "" "" "DEPS;THREADED;SLOW" ${ARGN})
+  cmake_parse_arguments(T "INPUT" "" "DEPS;THREADED;SLOW" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${name}/test_*.c)
   foreach(source ${sources})
     get_filename_component(base ${source} NAME_WE)
@@ -99,8 +102,12 @@ function(lockstep_tests name)
       set_tests_properties(${name}/${base} PROPERTIES COST 100)
     endif()
     if(base IN_LIST T_THREADED)
-      set_tests_properties(${name}/${base} PROPERTIES LABELS threads)
+      set_property(TEST ${name}/${base} APPEND PROPERTY LABELS threads)
       add_dependencies(threaded_tests ${target})
+    endif()
+    if(T_INPUT)
+      set_property(TEST ${name}/${base} APPEND PROPERTY LABELS input)
+      add_dependencies(input_tests ${target})
     endif()
   endforeach()
 endfunction()
@@ -114,7 +121,8 @@ function(lockstep_fuzz name source corpus)
     ${PROJECT_SOURCE_DIR}/tests/fuzz/replay.c)
   target_link_libraries(replay_${name} PRIVATE ${F_DEPS})
   add_test(NAME fuzz/${name} COMMAND replay_${name} ${PROJECT_SOURCE_DIR}/${corpus})
-  set_tests_properties(fuzz/${name} PROPERTIES TIMEOUT 120)
+  set_tests_properties(fuzz/${name} PROPERTIES TIMEOUT 120 LABELS input)
+  add_dependencies(input_tests replay_${name})
   if(LOCKSTEP_FUZZ)
     add_executable(fuzz_${name} ${PROJECT_SOURCE_DIR}/${source})
     target_link_libraries(fuzz_${name} PRIVATE ${F_DEPS})
