@@ -341,14 +341,12 @@ static void on_request(void *arg, struct http_exchange *x)
 {
     struct api *api = arg;
     struct answer *answer = http_exchange_get(x);
-    const char *body = http_body(x, &answer->body_bytes);
 
     if ((answer->route->flags & ROUTE_BODY) == 0 && answer->route->endpoint->work == NULL) {
         go_on(answer);
         return;
     }
-    answer->body = xalloc(answer->body_bytes + 1);
-    memcpy(answer->body, body, answer->body_bytes);
+    answer->body = http_body_detach(x, &answer->body_bytes);
     answer->working = true;
     answer->job = (struct job){.mail.deliver = deliver, .run = work, .done = api->config.front};
     workers_give(api->config.workers, &answer->job);

@@ -403,6 +403,28 @@ void chat_body_release(struct chat_body *body)
 
 /* --- From the body to the request --- */
 
+/* The tool that is forced: the one that is named, or the only one there is. NULL: any of them. */
+static const char *forced_name(const struct chat_body *body)
+{
+    const json_t *tools = body->allowed != NULL ? body->allowed : body->tools;
+
+    if (body->tool_name != NULL || json_array_size(tools) != 1) {
+        return body->tool_name;
+    }
+    return json_string_value(
+        json_object_get(json_object_get(json_array_get(tools, 0), "function"), "name"));
+}
+
+/* Begins the call that must come. */
+static void force_call(struct generation *g, const struct chat_body *body)
+{
+    const char *name = forced_name(body);
+
+    output_force_prefix(&g->spec.output, name, &g->forced);
+    g->spec.must_call = true;
+    g->spec.forced_object = name != NULL && g->forced.data[g->forced.len - 1] == '{';
+}
+
 static void set_output(struct generation *g, const struct chat_body *body, const struct buf *text)
 {
     bool tools = body->choice != CHAT_TOOLS_NONE;
@@ -418,7 +440,7 @@ static void set_output(struct generation *g, const struct chat_body *body, const
     }
     g->spec.parse_output = tools || g->spec.output.reasoning || g->spec.output.reasoning_open;
     if (body->choice == CHAT_TOOLS_NAMED || body->choice == CHAT_TOOLS_REQUIRED) {
-        output_force_prefix(&g->spec.output, body->tool_name, &g->forced);
+        force_call(g, body);
     }
 }
 

@@ -77,6 +77,8 @@ static bool open_generation(struct answer *answer, const struct format *format,
     snprintf(g->id, sizeof(g->id), "%s%s", id_prefix, answer->id);
     g->spec.tokenizer = text->tokenizer;
     g->spec.n = 1;
+    g->spec.max_bias = text->vocab;
+    g->to_run = to_run;
     g->spec.tenant = answer->tenant;
     answer->data = g;
     *ret_generation = g;
@@ -98,14 +100,24 @@ bool generation_open_text(struct answer *answer, const struct format *format,
 bool generation_encode(struct generation *g, uint32_t i, const char *text, size_t n,
                        bool add_special, const char *field)
 {
+    struct api_error *error = &g->answer->error;
     struct err err = {0};
 
+    if (g->to_run &&
+        g->keep_tokens == 0) { /* of a text that is too long the rest does not matter */
+        g->prompts[i].limit = g->text->max_context;
+    }
     if (tokenizer_encode(g->text->tokenizer, text, n,
                          TOKENIZER_PARSE_SPECIAL | (add_special ? TOKENIZER_ADD_SPECIAL : 0u),
-                         &g->prompts[i], &err) != STATUS_OK) {
-        return api_error_field(&g->answer->error, field, "%s", err.text);
+                         &g->prompts[i], &err) == STATUS_OK) {
+        return true;
     }
-    return true;
+    if (g->prompts[i].full) {
+        return api_error_set(error, 400, "context_length_exceeded",
+                             "%s: the prompt has more tokens than the context of %u holds", field,
+                             g->text->max_context);
+    }
+    return api_error_field(error, field, "%s", err.text);
 }
 
 /* Keeps the last of a prompt's tokens, and in any case leaves room for the answer. */
@@ -353,6 +365,9 @@ static void error_of(const struct request_end *end, struct api_error *error)
     case STATUS_CANCELLED:
         api_error_set(error, 503, "world_failed", "%s", end->why);
         error->retry_after = RETRY_FAILED_S;
+        break;
+    case STATUS_CORRUPT:
+        api_error_set(error, 500, "invalid_tool_call", "%s", end->why);
         break;
     default:
         api_error_set(error, 500, NULL, "%s", end->why);

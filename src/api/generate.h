@@ -75,6 +75,7 @@ struct generation {
     bool list_prompt;     /* prompt_logprobs: they are listed in the answer */
     bool hide_reasoning;  /* include_reasoning: false */
     uint32_t keep_tokens; /* of a prompt, the last ones; 0: all */
+    bool to_run;          /* not only counted or rendered */
     void *state;          /* the format's */
 
     /* Running. */

@@ -74,7 +74,8 @@ void output_options_detect(const struct chat_prompt *prompt, bool has_tools,
 void output_options_set_prompt(struct output_options *options, const char *text, size_t n);
 
 /* Appends the text that makes a model which continues it call the tool name (NULL: any tool): it is
- * to be appended to the prompt, and pushed into the parser as if it had been generated. Ends open
+ * to be appended to the prompt, and pushed into the parser as if it had been generated. With a
+ * name, in all forms but XML, it ends with the first byte of the arguments, an object. Ends open
  * reasoning first. */
 void output_force_prefix(const struct output_options *options, const char *name, struct buf *out);
 

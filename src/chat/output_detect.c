@@ -78,7 +78,7 @@ static void force_object(const char *before, const char *key, const char *name, 
         return;
     }
     json_write_str(out, name, strlen(name), false);
-    buf_printf(out, ", \"%s\": ", key);
+    buf_printf(out, ", \"%s\": {", key); /* arguments are an object */
 }
 
 void output_force_prefix(const struct output_options *options, const char *name, struct buf *out)

@@ -31,6 +31,7 @@ enum {
     MAX_CONNECTIONS = 4096,
     MAX_HEADER_BYTES = 64 << 10,
     MAX_BODY_BYTES = 16 << 20,
+    MAX_BODIES_BYTES = 256 << 20, /* of all requests there are */
     MAX_PENDING_BYTES = 8 << 20,
     WRITE_MS = 60 * 1000,
     MAX_KEY_FILE_BYTES = 1 << 20,
@@ -381,6 +382,7 @@ static enum status listen_on_port(struct serve *s, struct err *err)
         .write_ms = WRITE_MS,
         .max_header_bytes = MAX_HEADER_BYTES,
         .max_body_bytes = MAX_BODY_BYTES,
+        .max_bodies_bytes = MAX_BODIES_BYTES,
         .max_pending_bytes = MAX_PENDING_BYTES,
         .max_connections = MAX_CONNECTIONS,
     };

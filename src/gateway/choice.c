@@ -22,6 +22,9 @@ void choice_init(struct choice *choice, const struct request_spec *spec,
         ENSURE_OP(stop_matcher_add(choice->stop, spec->stops[i], strlen(spec->stops[i]), NULL), ==,
                   STATUS_OK);
     }
+    if (spec->must_call) {
+        call_guard_init(&choice->guard, spec);
+    }
     if (spec->parse_output) {
         ENSURE_OP(output_parser_create(&spec->output, &choice->parser, NULL), ==, STATUS_OK);
         feed_forced(choice);
@@ -40,6 +43,7 @@ void choice_release(struct choice *choice)
     free(choice->telling);
     stop_matcher_destroy(&choice->stop);
     output_parser_destroy(&choice->parser);
+    call_guard_release(&choice->guard);
     buf_release(&choice->piece);
     *choice = (struct choice){0};
 }
@@ -106,10 +110,15 @@ static uint32_t count_released(const struct choice *choice)
 
 /* --- Text --- */
 
-static void on_output(void *arg, const struct output_event *event)
+static void on_output(void *arg, const struct output_event *output)
 {
     struct choice *choice = arg;
+    struct output_event told = *output;
+    const struct output_event *event = &told;
 
+    if (choice->spec->must_call && !call_guard_take(&choice->guard, &told)) {
+        return;
+    }
     choice->reasoning = event->kind == OUTPUT_REASONING;
     choice->called = choice->called || event->kind == OUTPUT_TOOL_NAME;
     tell(choice, count_released(choice));
@@ -161,19 +170,34 @@ static bool release_text(struct choice *choice, bool last)
     return matched;
 }
 
-bool choice_push(struct choice *choice, const struct batch_token *token)
+enum choice_step choice_push(struct choice *choice, const struct batch_token *token)
 {
-    bool stop;
+    bool over;
 
+    if (choice->spec->must_call && call_guard_refuses(&choice->guard, token->token)) {
+        return CHOICE_REFUSED;
+    }
     buf_clear(&choice->piece);
     detok_push(&choice->detok, token->token, &choice->piece);
     add_entry(choice, token, choice->piece.len);
     choice->n_text += choice->piece.len;
     choice->n_tokens++;
-    stop = release_text(choice, false);
+    over = release_text(choice, false);
     choice->n_reasoning += choice->reasoning;
-    return stop || (choice->parser != NULL &&
+    over = over || (choice->parser != NULL &&
                     output_parser_is_full(choice->parser)); /* no call may follow */
+    over = over || (choice->spec->must_call && call_guard_is_over(&choice->guard));
+    return over ? CHOICE_OVER : CHOICE_MORE;
+}
+
+bool choice_must_go_on(const struct choice *choice)
+{
+    return choice->spec->must_call && choice->guard.is_ahead;
+}
+
+const char *choice_why(struct choice *choice)
+{
+    return choice->spec->must_call ? call_guard_why(&choice->guard) : NULL;
 }
 
 /* The stop string that has matched, NULL. */

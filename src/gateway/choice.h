@@ -11,7 +11,7 @@
 #pragma once
 
 #include "chat/stop.h"
-#include "gateway/request.h"
+#include "gateway/guard.h"
 
 struct choice_entry {
     struct token_entry entry; /* tops: owned */
@@ -24,6 +24,7 @@ struct choice {
     struct detok detok;
     struct stop_matcher *stop;    /* NULL: none */
     struct output_parser *parser; /* NULL: all is content */
+    struct call_guard guard;      /* with spec->must_call */
     struct buf piece;
     struct choice_entry *entries; /* [n_entries] not told yet */
     uint32_t n_entries;
@@ -48,9 +49,20 @@ void choice_init(struct choice *choice, const struct request_spec *spec,
                  void *arg);
 void choice_release(struct choice *choice);
 
-/* The next token. True: a stop string is complete, or the last call that is allowed: the answer is
- * over (choice_finish). */
-NODISCARD bool choice_push(struct choice *choice, const struct batch_token *token);
+enum choice_step {
+    CHOICE_MORE,
+    CHOICE_OVER,    /* a stop string is complete, or the last call that is allowed, or what must be
+                       a call is none: choice_finish */
+    CHOICE_REFUSED, /* the token is not taken: the call that must be goes on with another one */
+};
+
+/* The next token. */
+NODISCARD enum choice_step choice_push(struct choice *choice, const struct batch_token *token);
+/* True if the answer may not end now: a call must be gone on with. */
+bool choice_must_go_on(const struct choice *choice);
+
+/* What is wrong with an answer that is over, NULL: spec->must_call was not met. */
+const char *choice_why(struct choice *choice);
 
 /* What was held back comes out; then *ret_entries (borrowed until the next call) are those that
  * remain to be told. *ret_stop: the stop string that matched, NULL. */

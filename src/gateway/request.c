@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/request.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,10 @@
 struct part {
     struct request *request;
     struct choice choice;
-    struct seq *seq; /* NULL once it has ended */
+    struct seq *seq;          /* NULL once it has ended */
+    struct token_ids said;    /* with must_call: the answer so far */
+    struct token_ids refused; /* what cannot be its next token */
+    uint32_t n_again;         /* sequences that were begun for the next token */
     uint32_t index;
     bool started;
     bool finished;
@@ -61,6 +65,8 @@ static void destroy(struct request *r)
             free((void *)part->prompt_entries[j].tops);
         }
         free(part->prompt_entries);
+        token_ids_release(&part->refused);
+        token_ids_release(&part->said);
     }
     for (uint32_t i = 0; i < r->spec.n_stops; i++) {
         free((char *)r->spec.stops[i]);
@@ -167,6 +173,7 @@ static void finish(struct part *part, enum finish_reason reason, int32_t stop_to
     struct request *r = part->request;
     struct request_event event = {
         .kind = REQUEST_FINISH, .reason = reason, .stop_token = stop_token};
+    const char *why;
 
     if (part->finished) {
         return;
@@ -175,6 +182,12 @@ static void finish(struct part *part, enum finish_reason reason, int32_t stop_to
     choice_finish(&part->choice, &event.entries, &event.n_entries, &event.stop_text);
     if (event.stop_text != NULL) {
         event.reason = FINISH_STOP;
+    }
+    why = choice_why(&part->choice);
+    if (why != NULL && event.reason != FINISH_LENGTH) { /* which says that it is cut */
+        count(part, METRICS_FINISHED_ERROR);
+        end(r, STATUS_CORRUPT, why);
+        return;
     }
     if (event.reason == FINISH_STOP && part->choice.called) {
         event.reason = FINISH_TOOL_CALLS;
@@ -185,6 +198,97 @@ static void finish(struct part *part, enum finish_reason reason, int32_t stop_to
     if (r->n_finished == r->n_parts) {
         end(r, STATUS_OK, "");
     }
+}
+
+/* --- Another token instead --- */
+
+enum { MAX_AGAIN = 8 }; /* sequences for one token: the second should have it */
+
+/* The biases of part's next sequence: first the refused tokens, which hold for one token, in place
+ * of those up to min_tokens (a call that is not complete cannot end). */
+static struct plan_bias *biases_without(const struct part *part, struct plan_params *params)
+{
+    const struct seq *old = part->seq;
+    uint32_t n_kept = params->n_bias - params->n_min_bias;
+    uint32_t n_refused = (uint32_t)part->refused.n;
+    struct plan_bias *bias = xcalloc((size_t)n_kept + n_refused, sizeof(*bias));
+
+    for (uint32_t i = 0; i < n_refused; i++) {
+        bias[i] = (struct plan_bias){(uint32_t)part->refused.data[i], -INFINITY};
+    }
+    if (n_kept > 0) {
+        memcpy(bias + n_refused, old->bias + params->n_min_bias, n_kept * sizeof(*bias));
+    }
+    params->n_min = (uint32_t)part->said.n + 1;
+    params->n_min_bias = n_refused;
+    params->n_bias = n_refused + n_kept;
+    return bias;
+}
+
+/* The sequence that goes on where part's answer is, with the tokens refused there impossible. */
+static struct seq *make_next(struct part *part)
+{
+    const struct seq *old = part->seq;
+    const struct batch_request *from = &old->request;
+    struct seq *seq = xalloc(sizeof(*seq));
+    uint32_t n_before = from->n_prompt - from->n_answered; /* the client's prompt */
+    uint32_t n_said = (uint32_t)part->said.n;
+
+    seq->request = *from;
+    seq->request.n_prompt = n_before + n_said;
+    seq->request.n_answered = n_said;
+    seq->request.prompt_logprobs = false; /* they are told */
+    if (from->max_generated != UINT32_MAX) {
+        seq->request.max_generated = from->max_generated + from->n_answered - n_said;
+    }
+    seq->prompt = xcalloc(seq->request.n_prompt, sizeof(*seq->prompt));
+    memcpy(seq->prompt, old->prompt, n_before * sizeof(*seq->prompt));
+    if (n_said > 0) {
+        memcpy(seq->prompt + n_before, part->said.data, n_said * sizeof(*seq->prompt));
+    }
+    seq->bias = biases_without(part, &seq->request.params);
+    seq->ends = copy(old->ends, old->n_ends, sizeof(*old->ends));
+    seq->n_ends = old->n_ends;
+    seq->event = old->event;
+    seq->arg = part;
+    return seq;
+}
+
+/* All tokens that cannot stand where part's answer is; if ranks have no room for them, this one and
+ * those that came before it. False: there is no room for it either. */
+static bool refuse(struct part *part, int32_t token)
+{
+    const struct plan_params *params = &part->seq->request.params;
+    uint32_t room = part->request->spec.max_bias - (params->n_bias - params->n_min_bias);
+    struct token_ids all = {0};
+
+    if (call_guard_refused(&part->choice.guard, part->request->spec.max_bias, &all) == STATUS_OK &&
+        all.n <= room) {
+        token_ids_release(&part->refused);
+        part->refused = all;
+        return true;
+    }
+    token_ids_release(&all);
+    return part->refused.n < room && token_ids_push(&part->refused, token) == STATUS_OK;
+}
+
+/* The token cannot stand where the answer is: another sequence takes the place of part's, in which
+ * it is impossible there. What the old one still says is of no interest. */
+static void go_on_without(struct part *part, int32_t token)
+{
+    struct request *r = part->request;
+    struct seq *next;
+
+    if (++part->n_again > MAX_AGAIN || !refuse(part, token)) {
+        count(part, METRICS_FINISHED_ERROR);
+        end(r, STATUS_CORRUPT, "the model did not come to arguments that are a JSON object");
+        return;
+    }
+    next = make_next(part);
+    host_cancel(r->host, part->seq->id);
+    part->seq = next;
+    r->n_live++;
+    host_submit(r->host, next);
 }
 
 /* --- Events of sequences --- */
@@ -207,10 +311,16 @@ static void on_seq_end(struct part *part, const struct seq_event *event)
 {
     struct request *r = part->request;
     enum status status = event->status;
+    struct seq *ended = part->seq;
+    bool over = part->finished || r->over;
 
-    r->n_live--;
-    seq_destroy(&part->seq);
-    if (part->finished || r->over) {
+    if (!over && event->end == BATCH_STOP && choice_must_go_on(&part->choice)) {
+        go_on_without(part, event->end_token);
+        over = true;
+    }
+    part->seq = part->seq == ended ? NULL : part->seq;
+    seq_destroy(&ended);
+    if (over) {
         return;
     }
     switch (event->end) {
@@ -234,32 +344,70 @@ static void on_seq_end(struct part *part, const struct seq_event *event)
     }
 }
 
+static void on_started(struct part *part, uint32_t n_cached)
+{
+    if (part->started) { /* and goes on as another sequence */
+        return;
+    }
+    part->started = true;
+    if (part->index % part->request->spec.n == 0) {
+        part->request->n_cached += n_cached;
+    }
+    tell(part, &(struct request_event){.kind = REQUEST_STARTED, .n_cached = n_cached});
+}
+
+static void on_token(struct part *part, const struct batch_token *token)
+{
+    struct request *r = part->request;
+
+    if (part->finished || r->over) {
+        return;
+    }
+    switch (choice_push(&part->choice, token)) {
+    case CHOICE_MORE:
+        part->refused.n = 0;
+        part->n_again = 0;
+        if (r->spec.must_call && token_ids_push(&part->said, token->token) != STATUS_OK) {
+            end(r, STATUS_NO_MEMORY, "no memory for the rest of the answer");
+        }
+        break;
+    case CHOICE_OVER:
+        finish(part, FINISH_STOP, -1);
+        if (part->seq != NULL) {
+            host_cancel(r->host, part->seq->id);
+        }
+        break;
+    case CHOICE_REFUSED:
+        go_on_without(part, token->token);
+        break;
+    }
+}
+
 static void on_seq(void *arg, struct seq *seq, const struct seq_event *event)
 {
     struct part *part = arg;
     struct request *r = part->request;
 
-    (void)seq;
+    if (seq != part->seq) { /* another goes on in its place */
+        if (event->kind == SEQ_END) {
+            r->n_live--;
+            seq_destroy(&seq);
+            destroy_if_over(r);
+        }
+        return;
+    }
     switch (event->kind) {
     case SEQ_STARTED:
-        part->started = true;
-        if (part->index % r->spec.n == 0) {
-            r->n_cached += event->n_cached;
-        }
-        tell(part, &(struct request_event){.kind = REQUEST_STARTED, .n_cached = event->n_cached});
+        on_started(part, event->n_cached);
         break;
     case SEQ_TOKEN:
-        if (!part->finished && !r->over && choice_push(&part->choice, &event->token)) {
-            finish(part, FINISH_STOP, -1);
-            if (part->seq != NULL) {
-                host_cancel(r->host, part->seq->id);
-            }
-        }
+        on_token(part, &event->token);
         break;
     case SEQ_PROMPT_TOKEN:
         add_prompt_entry(part, &event->token);
         break;
     case SEQ_END:
+        r->n_live--;
         on_seq_end(part, event);
         break;
     }

@@ -55,9 +55,9 @@ struct request_usage {
 
 /* How it ended: status and why of a failure. */
 struct request_end {
-    enum status
-        status; /* STATUS_OK; STATUS_LIMIT: the queue is full; STATUS_INVALID: it can never
-                   fit; STATUS_LINK: the world failed; STATUS_NUMERIC, others: a fault of it */
+    enum status status; /* STATUS_OK; STATUS_LIMIT: the queue is full; STATUS_INVALID: it can never
+                           fit; STATUS_LINK: the world failed; STATUS_CORRUPT: the model did not
+                           call a tool as it must; STATUS_NUMERIC, others: a fault of it */
     const char *why;
     struct request_usage usage;
 };
@@ -95,6 +95,9 @@ struct request_spec {
     struct output_options output; /* borrowed texts outlive the request */
     bool parse_output;            /* false: all text is content */
     const char *forced;           /* text that the answer begins with, which the prompt has; NULL */
+    bool must_call;               /* the answer calls tools of output.schemas with an object each */
+    bool forced_object;           /* forced ends with the first byte of the first call's */
+    uint32_t max_bias;            /* what ranks have room for */
 };
 
 /* Starts it. sink.end always comes, unless the request is cancelled. */

@@ -33,6 +33,12 @@ const char *http_body(const struct http_exchange *exchange, size_t *ret_bytes)
     return buf_str(&exchange->conn->parser.body);
 }
 
+char *http_body_detach(struct http_exchange *exchange, size_t *ret_bytes)
+{
+    *ret_bytes = exchange->conn->parser.body.len;
+    return buf_detach(&exchange->conn->parser.body);
+}
+
 const char *http_peer(const struct http_exchange *exchange)
 {
     return exchange->conn->peer;
@@ -316,6 +322,7 @@ void conn_refuse(struct conn *conn, int status, const char *message)
     conn->last = true;
     conn->deaf = true;
     append_head(conn, status, type);
+    buf_append_str(&conn->out, status == 503 ? "Retry-After: 1\r\n" : "");
     buf_printf(&conn->out, "Content-Length: %zu\r\n\r\n", body.len);
     if (!is_head) {
         buf_append(&conn->out, body.data, body.len);

@@ -127,6 +127,7 @@ static void end_exchange(struct conn *conn, bool complete)
     struct http_server *server = conn->server;
 
     server->handlers.gone(server->handlers.arg, conn->exchange, complete);
+    server->bodies_bytes -= conn->exchange->body_bytes;
     buf_release(&conn->exchange->headers);
     free(conn->exchange);
     conn->exchange = NULL;
@@ -224,6 +225,29 @@ static void on_head(struct conn *conn)
     }
 }
 
+/* All bodies together have a limit, or many connections with a large one each would take all
+ * memory. The one that goes beyond is refused. Not reading on instead would be no help: bodies that
+ * are all in the middle would wait for one another, and nothing says when there is room. Counted is
+ * what was read, not what was announced, so that nobody reserves by announcing. False: refused. */
+static bool count_body(struct conn *conn)
+{
+    struct http_server *server = conn->server;
+    struct http_exchange *exchange = conn->exchange;
+    size_t most = server->config.max_bodies_bytes;
+    size_t n = conn->parser.body.len;
+
+    server->bodies_bytes += n - exchange->body_bytes;
+    exchange->body_bytes = n;
+    if (most == 0 || server->bodies_bytes <= most || exchange->begun) {
+        return true;
+    }
+    conn_refuse(conn, 503, "the server holds as many bytes of requests as it may");
+    buf_release(&conn->parser.body); /* at once, the client may read slowly */
+    server->bodies_bytes -= exchange->body_bytes;
+    exchange->body_bytes = 0;
+    return false;
+}
+
 /* Feeds until a request waits for its answer or the bytes are used up; returns how many were. */
 static size_t parse(struct conn *conn, const char *bytes, size_t n)
 {
@@ -238,6 +262,9 @@ static size_t parse(struct conn *conn, const char *bytes, size_t n)
         at += used;
         if (conn->state == CONN_IDLE && conn->parser.started) {
             conn->state = CONN_HEAD;
+        }
+        if (conn->exchange != NULL && outcome != HTTP_PARSE_BAD && !count_body(conn)) {
+            break;
         }
         if (outcome == HTTP_PARSE_MORE) {
             break;

@@ -31,6 +31,7 @@ struct http_config {
     uint32_t write_ms;  /* a client that takes nothing for so long is gone; 0: never */
     size_t max_header_bytes;  /* request line and headers together: 431 above */
     size_t max_body_bytes;    /* 413 above */
+    size_t max_bodies_bytes;  /* of all exchanges there are: 503 for the one above; 0: no limit */
     size_t max_pending_bytes; /* of a stream's unsent output: a client that reads slower is gone */
     uint32_t max_connections; /* further ones are closed unanswered with 503 */
 };
@@ -89,6 +90,9 @@ const char *http_query(const struct http_exchange *exchange, const char *name);
 /* A header's value, name in any case; NULL if it is not there. Several of one name: joined ", ". */
 const char *http_header(const struct http_exchange *exchange, const char *name);
 const char *http_body(const struct http_exchange *exchange, size_t *ret_bytes);
+/* Gives the body away: the caller frees it. Until `gone` it counts as held by the exchange, as what
+ * is made of it is. */
+char *http_body_detach(struct http_exchange *exchange, size_t *ret_bytes);
 /* Numeric address of the client. */
 const char *http_peer(const struct http_exchange *exchange);
 /* Numbers exchanges from 1 on. */

@@ -66,7 +66,8 @@ struct http_exchange {
     bool chunked;
     bool bodiless; /* HEAD, 204, 304 */
     bool ended;
-    bool failed; /* the server has answered in the handler's place */
+    bool failed;       /* the server has answered in the handler's place */
+    size_t body_bytes; /* of the request, that were read */
 };
 
 struct conn {
@@ -122,6 +123,7 @@ struct http_server {
     uint32_t n_extra;
     uint64_t now_ns; /* of this turn */
     uint64_t n_exchanges;
+    size_t bodies_bytes; /* of all exchanges */
     struct http_counters counters;
 
     char date[64];

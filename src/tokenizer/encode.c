@@ -20,11 +20,25 @@ struct encoding {
     struct pretok_run pretok;
 };
 
+/* True if the word has more tokens than there may be, whatever they are: then its merges need not
+ * be computed, which for a text that is one word costs many times its size in memory. */
+static bool is_beyond_limit(const struct encoding *e, size_t bytes)
+{
+    size_t room = e->ids->limit - MIN(e->ids->n, e->ids->limit);
+    size_t longest = e->tokenizer->longest;
+
+    return e->ids->limit != 0 && longest != 0 && bytes / longest > room;
+}
+
 /* A word of the pre-tokenizer. */
 static enum status encode_word(void *data, const struct tokenizer_text *word)
 {
     struct encoding *e = data;
 
+    if (is_beyond_limit(e, word->size)) {
+        e->ids->full = true;
+        return STATUS_LIMIT;
+    }
     return bpe_encode(&e->tokenizer->bpe, &e->tokenizer->vocab, word, &e->bpe, e->ids);
 }
 
@@ -150,6 +164,9 @@ enum status tokenizer_encode(const struct tokenizer *tokenizer, const char *text
         return STATUS_OK;
     }
     ids->n = n_before;
+    if (ids->full) {
+        return err_set(err, status, "more than %zu tokens", ids->limit);
+    }
     if (status == STATUS_LIMIT) {
         return err_set(err, status,
                        "pre_tokenizer: a pattern takes more steps or memory on this text of %zu "

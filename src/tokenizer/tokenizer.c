@@ -14,6 +14,10 @@ void token_ids_release(struct token_ids *ids)
 
 enum status token_ids_push(struct token_ids *ids, int32_t id)
 {
+    if (ids->limit != 0 && ids->n >= ids->limit) {
+        ids->full = true;
+        return STATUS_LIMIT;
+    }
     if (ids->n == ids->cap) {
         size_t cap = MAX(ids->cap + ids->cap / 2, 64);
         int32_t *grown = reallocarray(ids->data, cap, sizeof(*grown));
@@ -87,9 +91,30 @@ enum status tokenizer_add_added(struct tokenizer *tokenizer, const struct added_
     return status;
 }
 
+/* Of a word, a token stands for so many bytes at most; 0: there are bytes that get none. */
+static size_t longest_token(const struct tokenizer *tokenizer)
+{
+    size_t longest = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(tokenizer->bpe.byte_id); i++) {
+        if (tokenizer->bpe.byte_id[i] < 0) {
+            return 0;
+        }
+    }
+    for (size_t i = 0; i < tokenizer->vocab.n_ids; i++) {
+        const struct vocab_token *token = vocab_get(&tokenizer->vocab, (int32_t)i);
+
+        longest = token == NULL ? longest : MAX(longest, (size_t)token->n_bytes);
+    }
+    return longest;
+}
+
 enum status tokenizer_finish(struct tokenizer *tokenizer, struct err *err)
 {
-    enum status status = added_finish(&tokenizer->added, err);
+    enum status status;
+
+    tokenizer->longest = longest_token(tokenizer);
+    status = added_finish(&tokenizer->added, err);
 
     return status == STATUS_OK ? added_finish(&tokenizer->added_normalized, err) : status;
 }

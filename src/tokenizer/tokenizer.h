@@ -32,11 +32,13 @@ struct token_ids {
     int32_t *data;
     size_t n;
     size_t cap;
+    size_t limit; /* of n; 0: none */
+    bool full;    /* the limit has kept an id out */
 };
 
 void token_ids_release(struct token_ids *ids);
 
-/* STATUS_NO_MEMORY, and ids as before. */
+/* STATUS_NO_MEMORY, STATUS_LIMIT (and it is full), and ids as before. */
 NODISCARD enum status token_ids_push(struct token_ids *ids, int32_t id);
 
 /* tokenizer_json is the parsed tokenizer.json; tokenizer_config (may be NULL) the parsed

@@ -25,6 +25,7 @@ struct tokenizer {
     int32_t pad;
     struct token_ids prefix; /* what TOKENIZER_ADD_SPECIAL puts before */
     struct token_ids suffix; /* and after a text */
+    size_t longest;          /* bytes of a token; 0: not known of all */
 };
 
 /* No memory but the struct's; ids -1. */

@@ -57,6 +57,8 @@ struct batch_request {
     const struct plan_bias *bias; /* [params.n_bias] */
     const int32_t *prompt;        /* [n_prompt], at least one token */
     uint32_t n_prompt;
+    uint32_t n_answered;    /* of the prompt's tokens, the last: an earlier request's answer, which
+                               this one goes on with; below n_prompt */
     uint32_t max_generated; /* at least 1; what does not fit the context is cut to what does */
     uint64_t tenant;        /* requests of one tenant share one part of the machine */
     int32_t priority;       /* smaller: sooner */

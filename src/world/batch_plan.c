@@ -15,8 +15,8 @@ static void add_params(struct batch *b, struct step_plan *plan, struct batch_run
 
     *params = batch_params(run);
     params->slot = run->seq->slot;
-    params->n_prompt = entry->n_prompt;
-    params->n_generated = entry->n_generated;
+    params->n_prompt = entry->n_prompt - run->request.n_answered;
+    params->n_generated = entry->n_generated + run->request.n_answered;
     if (plan->n_bias + params->n_bias > space->bias_cap) {
         space->bias_cap = plan->n_bias + params->n_bias;
         space->bias = xrealloc(space->bias, space->bias_cap, sizeof(*space->bias));
@@ -84,7 +84,7 @@ static void add_wants(struct batch *b, struct step_plan *plan, struct batch_run 
         wants[plan->n_wants++] = (struct plan_want){
             .row = row + part->n - 1,
             .slot = run->seq->slot,
-            .position = run->entry->n_generated + run->seq->sampling,
+            .position = request->n_answered + run->entry->n_generated + run->seq->sampling,
             .n_top = request->n_top,
             .flags = request->logprobs || request->n_top > 0 ? PLAN_WANT_LOGPROB : 0,
         };

@@ -87,6 +87,7 @@ static inline void rig_check(const struct generation *g)
     ENSURE(s->params.n_bias <= RIG_VOCAB &&
            s->params.n_min_bias + s->params.n_phrase_bias <= s->params.n_bias);
     ENSURE(s->params.n_phrase_bias == 0 || s->bias[s->params.n_bias - 1].add == -INFINITY);
+    ENSURE(!s->forced_object || (s->must_call && s->forced != NULL));
     ENSURE(s->n_top <= 20 && s->n_prompt_top <= 20);
     for (uint32_t i = 0; i < s->n_prompts; i++) {
         ENSURE(s->prompts[i].n >= 1 && s->prompts[i].n < RIG_CONTEXT);
@@ -103,7 +104,7 @@ static const char rig_answer[] =
     "\xc3\xa9 <think>why</think> so <tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"\xf0\x9f"
     "\x98\x80\"}}</tool_call>\xff<tool_call>{\"name\"";
 
-/* The answer's bytes, token by token, then the end. */
+/* The answer's bytes, token by token, then the end; of what goes on with another, only that. */
 static inline void rig_play(struct seq *seq, uint32_t number)
 {
     struct result_top tops[20] = {{0}};
@@ -117,7 +118,7 @@ static inline void rig_play(struct seq *seq, uint32_t number)
         event.token.n_tops = seq->request.n_prompt_top;
         seq->event(seq->arg, seq, &event);
     }
-    for (size_t i = number % 3; i + 1 < sizeof(rig_answer); i++) {
+    for (size_t i = number % 3; i + 1 < sizeof(rig_answer) && seq->request.n_answered == 0; i++) {
         event = (struct seq_event){.kind = SEQ_TOKEN, .token = token};
         event.token.token = (unsigned char)rig_answer[i];
         seq->event(seq->arg, seq, &event);

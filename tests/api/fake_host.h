@@ -8,7 +8,7 @@
 #include "gateway/host.h"
 #include "gateway/request.h"
 
-enum { RIG_SEQS = REQUEST_MAX_CHOICES };
+enum { RIG_SEQS = REQUEST_MAX_CHOICES * 10 }; /* each may go on as others */
 
 struct host {
     struct seq *seqs[RIG_SEQS];

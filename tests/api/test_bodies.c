@@ -8,6 +8,7 @@
 enum { MAX_BODY = 2 << 20 };
 
 static struct rig rig;
+static struct api_error last; /* of check */
 
 /* Repeats item up to room bytes, separated by commas. */
 static void repeat(struct buf *out, const char *item, size_t room)
@@ -29,6 +30,7 @@ static void check(const struct endpoint *endpoint, struct buf *body, int status,
 
     print_message("%zu bytes, %.0f ms: %d %s %s\n", body->len, (double)(clock_ns() - begin) * 1e-6,
                   got, error.param, error.message);
+    last = error;
     assert_int_equal(got, status);
     if (param != NULL) {
         assert_string_equal(error.param, param);
@@ -94,6 +96,8 @@ static void test_long_text(void **state)
         }
         buf_append_str(&body, tails[i]);
         check(i == 0 ? &endpoint_completions : &endpoint_chat, &body, 400, NULL);
+        assert_string_equal(last.code, "context_length_exceeded");
+        assert_non_null(strstr(last.message, "more tokens than the context of 4096"));
     }
 }
 

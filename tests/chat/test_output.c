@@ -538,19 +538,19 @@ static void test_force(void **state)
 
     (void)state;
     check_forced((struct output_options){TAGGED}, "f",
-                 "<tool_call>\n{\"name\": \"f\", \"arguments\": ", "{}}\n</tool_call>", called);
+                 "<tool_call>\n{\"name\": \"f\", \"arguments\": {", "}}\n</tool_call>", called);
     check_forced((struct output_options){TAGGED}, NULL, "<tool_call>\n{\"name\": \"",
                  "f\", \"arguments\": {}}\n</tool_call>", called);
     check_forced((struct output_options){THINKS, TAGGED, .reasoning_open = true}, "f",
-                 "\n</think>\n\n<tool_call>\n{\"name\": \"f\", \"arguments\": ", "{}}", called);
+                 "\n</think>\n\n<tool_call>\n{\"name\": \"f\", \"arguments\": {", "}}", called);
     check_forced((struct output_options){XML}, "f", "<tool_call>\n<function=f>\n",
                  "</function></tool_call>", called);
     check_forced((struct output_options){XML}, NULL,
                  "<tool_call>\n<function=", "f>\n</function></tool_call>", called);
-    check_forced((struct output_options){BARE}, "f", "{\"name\": \"f\", \"parameters\": ", "{}}",
+    check_forced((struct output_options){BARE}, "f", "{\"name\": \"f\", \"parameters\": {", "}}",
                  called);
     check_forced((struct output_options){ARRAY}, "f",
-                 "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": ", "{}}]", called);
+                 "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {", "}}]", called);
 }
 
 int main(void)

@@ -237,6 +237,87 @@ static void test_reasoning_and_call(void **state)
     release(&h, &spec);
 }
 
+static json_t *tools_of(const char *name)
+{
+    return json_pack("[{s:{s:s}}]", "function", "name", name);
+}
+
+/* A call that must be: tokens that cannot be in the object are refused, and it is over with it. */
+static void test_forced_object(void **state)
+{
+    json_t *tools = tools_of("g");
+    struct request_spec spec = {.tokenizer = fixture_create(&(struct fixture){0}),
+                                .parse_output = true,
+                                .must_call = true,
+                                .forced_object = true,
+                                .output = {.tools = true, .max_calls = 1, .schemas = tools},
+                                .forced = "<tool_call>\n{\"name\": \"g\", \"arguments\": {"};
+    const char *text = "x\"x\": [1}, {]}]}more";
+    const char *told = "g{\"x\": [1, {}]}";
+    struct heard h = {0};
+    enum choice_step step = CHOICE_MORE;
+    struct buf refused = {0};
+
+    (void)state;
+    choice_init(&h.choice, &spec, hear, &h);
+    for (const char *c = text; step != CHOICE_OVER; c++) {
+        step = choice_push(&h.choice, &(struct batch_token){.token = (unsigned char)*c});
+        if (step == CHOICE_REFUSED) {
+            buf_append_char(&refused, *c);
+        }
+        assert_int_equal(step == CHOICE_OVER, strcmp(c, "}more") == 0);
+        assert_int_equal(choice_must_go_on(&h.choice), step != CHOICE_OVER);
+    }
+    assert_null(finish(&h));
+    assert_string_equal(buf_str(&refused), "x}]");
+    assert_string_equal(buf_str(&h.calls), told);
+    assert_int_equal(h.choice.n_tokens, strlen("\"x\": [1, {}]}"));
+    assert_null(choice_why(&h.choice));
+    buf_release(&refused);
+    json_decref(tools);
+    release(&h, &spec);
+}
+
+/* The same where the model writes all of the call: what is wrong is said, and not told. */
+static void test_must_call(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *calls;
+        const char *why; /* NULL: nothing is wrong */
+    } cases[] = {
+        {"{\"name\": \"g\", \"arguments\": {\"a\": 1}}", "g{\"a\": 1}", NULL},
+        {"{\"name\": \"g\", \"arguments\": {\"a\": 1} and so on", "g{\"a\": 1}", NULL},
+        {"{\"name\": \"g\"}", "g{}", NULL},
+        {"{\"name\": \"g\", \"arguments\": [1]}", "g", "no JSON object"},
+        {"{\"name\": \"g\", \"arguments\": {\"a\": b", "g{\"a\": ", "no JSON object"},
+        {"{\"name\": \"g\", \"arguments\": {\"a\": \"b", "g{\"a\": \"b", "no JSON object"},
+        {"{\"name\": \"h\", \"arguments\": {}}", "", "\"h\", which is no tool"},
+        {"I had rather not.", "", "called no tool"},
+    };
+    json_t *tools = tools_of("g");
+    struct request_spec spec = {
+        .parse_output = true, .must_call = true, .output = {.tools = true, .schemas = tools}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct heard h = {0};
+        const char *why;
+
+        spec.tokenizer = fixture_create(&(struct fixture){0});
+        choice_init(&h.choice, &spec, hear, &h);
+        push(&h, "<tool_call>");
+        push(&h, cases[i].text);
+        assert_null(finish(&h));
+        assert_string_equal(buf_str(&h.calls), cases[i].calls);
+        why = choice_why(&h.choice);
+        assert_int_equal(why == NULL, cases[i].why == NULL);
+        assert_true(why == NULL || strstr(why, cases[i].why) != NULL);
+        release(&h, &spec);
+    }
+    json_decref(tools);
+}
+
 /* What the prompt was made to end with belongs to the answer. */
 static void test_forced(void **state)
 {
@@ -258,10 +339,11 @@ static void test_forced(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),   cmocka_unit_test(test_cut_character),
-        cmocka_unit_test(test_stop),    cmocka_unit_test(test_stop_included),
-        cmocka_unit_test(test_no_stop), cmocka_unit_test(test_reasoning_and_call),
-        cmocka_unit_test(test_forced),  cmocka_unit_test(test_min_tokens),
+        cmocka_unit_test(test_plain),         cmocka_unit_test(test_cut_character),
+        cmocka_unit_test(test_stop),          cmocka_unit_test(test_stop_included),
+        cmocka_unit_test(test_no_stop),       cmocka_unit_test(test_reasoning_and_call),
+        cmocka_unit_test(test_forced),        cmocka_unit_test(test_min_tokens),
+        cmocka_unit_test(test_forced_object), cmocka_unit_test(test_must_call),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

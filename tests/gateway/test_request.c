@@ -2,6 +2,8 @@
 /* A request on a host that only remembers its sequences: what its end is counted as. */
 #include "../tokenizer/fixture.h"
 
+#include <math.h>
+
 #include "base/mem.h"
 
 #include "../api/fake_host.h"
@@ -12,6 +14,7 @@ struct scene {
     int32_t token;
     struct request *request;
     uint32_t ends;
+    enum status status;
     enum finish_reason reason;
 };
 
@@ -28,7 +31,7 @@ static void on_end(void *arg, const struct request_end *end)
 {
     struct scene *scene = arg;
 
-    (void)end;
+    scene->status = end->status;
     scene->request = NULL;
     scene->ends++;
 }
@@ -175,12 +178,105 @@ static void test_failed(void **state)
     scene_end(&scene, "00000");
 }
 
+static const char forced[] = "<tool_call>{\"name\": \"g\", \"arguments\": {";
+
+static struct scene forced_scene(json_t *tools)
+{
+    return (struct scene){.spec = {.parse_output = true,
+                                   .output = {.tools = true, .max_calls = 1, .schemas = tools},
+                                   .forced = forced,
+                                   .must_call = true,
+                                   .forced_object = true,
+                                   .max_tokens = 9,
+                                   .max_bias = 300}};
+}
+
+/* Behind a member's name, all but a colon and white space is impossible, for one token; what the
+ * client's biases say stays. */
+static void expect_colon(const struct seq *seq)
+{
+    const struct plan_params *params = &seq->request.params;
+    bool possible[300];
+
+    memset(possible, true, sizeof(possible));
+    assert_int_equal(params->n_min, 4);
+    assert_int_equal(params->n_bias, params->n_min_bias + 1);
+    assert_int_equal(seq->bias[params->n_min_bias].token, 5);
+    for (uint32_t i = 0; i < params->n_min_bias; i++) {
+        assert_true(seq->bias[i].add == -INFINITY);
+        possible[seq->bias[i].token] = false;
+    }
+    for (int i = 0; i < 300; i++) {
+        assert_int_equal(possible[i], i != 0 && i < 128 && strchr(": \t\r\n", i) != NULL);
+    }
+}
+
+/* A token that cannot be in the object, and an end too early: other sequences go on without them.
+ */
+static void test_goes_on_without(void **state)
+{
+    static const struct plan_bias bias[] = {{257, -INFINITY}, {5, 1.5f}};
+    json_t *tools = json_pack("[{s:{s:s}}]", "function", "name", "g");
+    struct scene scene = forced_scene(tools);
+    const struct seq *seq;
+
+    (void)state;
+    scene.spec.bias = bias;
+    scene.spec.params.n_bias = 2;
+    scene.spec.params.n_min_bias = 1;
+    scene.spec.params.n_min = 7;
+    scene_begin(&scene, 1);
+    say(0, "\"x\"!: 1}"); /* what was sampled behind the ! is void */
+    assert_int_equal(rig_host.n, 2);
+    end(0, BATCH_CANCELLED, STATUS_CANCELLED);
+    seq = rig_host.seqs[1];
+    assert_int_equal(seq->request.n_prompt, 4);
+    assert_int_equal(seq->request.n_answered, 3);
+    assert_memory_equal(seq->prompt, ((int32_t[]){'a', '"', 'x', '"'}), 16);
+    assert_int_equal(seq->request.max_generated, 6);
+    expect_colon(seq);
+    tell(1, &(struct seq_event){.kind = SEQ_END, .end = BATCH_STOP, .end_token = 257});
+    assert_int_equal(rig_host.n, 3); /* at the same place */
+    expect_colon(rig_host.seqs[2]);
+    assert_int_equal(scene.ends, 0);
+    say(2, ":1}");
+    assert_int_equal(scene.ends, 1);
+    assert_int_equal(scene.reason, FINISH_TOOL_CALLS);
+    end(2, BATCH_CANCELLED, STATUS_CANCELLED);
+    scene_end(&scene, "00001");
+    json_decref(tools);
+}
+
+/* A model that never comes to an object: an end with a reason, and not for ever. */
+static void test_gives_up(void **state)
+{
+    json_t *tools = json_pack("[{s:{s:s}}]", "function", "name", "g");
+    struct scene scene = forced_scene(tools);
+    uint32_t i = 0;
+
+    (void)state;
+    scene_begin(&scene, 1);
+    for (; scene.ends == 0; i++) {
+        assert_true(i < 20);
+        say(i, "!");
+        if (scene.ends == 0) {
+            end(i, BATCH_CANCELLED, STATUS_CANCELLED);
+        }
+    }
+    assert_true(i > 2);
+    assert_int_equal(scene.status, STATUS_CORRUPT);
+    end(i - 1, BATCH_CANCELLED, STATUS_CANCELLED);
+    scene_end(&scene, "00010");
+    json_decref(tools);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ends),       cmocka_unit_test(test_stop_string),
         cmocka_unit_test(test_tool_calls), cmocka_unit_test(test_cancelled),
-        cmocka_unit_test(test_failed),
+        cmocka_unit_test(test_failed),     cmocka_unit_test(test_goes_on_without),
+        cmocka_unit_test(test_gives_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,6 +69,9 @@ static inline void request(void *arg, struct http_exchange *x)
     snprintf(site->last_path, sizeof(site->last_path), "%s", http_path(x));
     if (strcmp(http_path(x), "/wait") == 0) {
         hold(site, x);
+    } else if (strcmp(http_path(x), "/take") == 0) {
+        free(http_body_detach(x, &n));
+        hold(site, x);
     } else if (strcmp(http_path(x), "/stream") == 0) {
         http_answer_header(x, "X-Split", "a\r\nInjected: b");
         http_stream_begin(x, 200, "text/event-stream");

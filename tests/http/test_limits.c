@@ -89,6 +89,74 @@ static void idle_clients(void **state)
     close_site(&site);
 }
 
+/* --- Bodies, all together --- */
+
+enum { HALF = 50 << 10 };
+
+static void say_body(int fd, const char *path, size_t announced, size_t n)
+{
+    struct buf text = {0};
+
+    buf_printf(&text, "POST %s HTTP/1.1\r\n" H "Content-Length: %zu\r\n\r\n", path, announced);
+    say(fd, buf_str(&text));
+    buf_clear(&text);
+    for (size_t i = 0; i < n; i++) {
+        buf_append_char(&text, 'x');
+    }
+    say(fd, buf_str(&text));
+    buf_release(&text);
+}
+
+/* What was read counts, not what was announced, until the answer is over, whoever has the body; who
+ * goes beyond is refused, the others go on, and afterwards there is room again. */
+static void bodies(void **state)
+{
+    struct http_config config = usual();
+    struct buf got = {0};
+    struct site site;
+    int greedy;
+    int one;
+    int two;
+
+    (void)state;
+    config.max_bodies_bytes = 2 * HALF + 100;
+    open_site(&site, &config);
+    greedy = client(&site);
+    say_body(greedy, "/", 1 << 20, 50); /* announces more than there may be of all */
+    one = client(&site);
+    say_body(one, "/take", HALF, HALF);
+    TURN_UNTIL(&site, site.n_held == 1);
+    two = client(&site);
+    say_body(two, "/", HALF, HALF / 2);
+    TURN_UNTIL(&site, counters(&site).active == 3);
+    say_body(greedy, "/", 0, HALF); /* headers and all are more of its body */
+    hear_end(&site, greedy, &got);
+    assert_non_null(strstr(buf_str(&got), "HTTP/1.1 503 "));
+    assert_non_null(strstr(buf_str(&got), "\r\nRetry-After: 1\r\n"));
+    close(greedy);
+    for (int i = 0; i < HALF / 2; i += 1024) {
+        char rest[1024];
+
+        memset(rest, 'y', sizeof(rest));
+        assert_int_equal(send(two, rest, sizeof(rest), MSG_NOSIGNAL), sizeof(rest));
+        turn(&site);
+    }
+    buf_clear(&got);
+    hear_until(&site, two, &got, "HTTP/1.1 200 ", 1);
+    http_answer(site.held[0], 200, "text/plain", "one", 3);
+    buf_clear(&got);
+    hear_until(&site, one, &got, "\r\n\r\none", 1);
+    close(two);
+    two = client(&site); /* now there is room for all of it */
+    say_body(two, "/", 2 * HALF, 2 * HALF);
+    buf_clear(&got);
+    hear_until(&site, two, &got, "HTTP/1.1 200 ", 1);
+    close(one);
+    close(two);
+    buf_release(&got);
+    close_site(&site);
+}
+
 /* --- Many, too many, the end --- */
 
 static void too_many(void **state)
@@ -287,7 +355,7 @@ int main(void)
         cmocka_unit_test(slow_clients),   cmocka_unit_test(idle_clients),
         cmocka_unit_test(too_many),       cmocka_unit_test(many),
         cmocka_unit_test(no_descriptors), cmocka_unit_test(drain),
-        cmocka_unit_test(sudden_end),
+        cmocka_unit_test(sudden_end),     cmocka_unit_test(bodies),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -324,6 +324,33 @@ static void test_words_of_every_length(void **state)
     tokenizer_destroy(&tokenizer);
 }
 
+/* As many ids as there may be, and no more; a word that cannot but be too many is not even tried.
+ */
+static void test_limit(void **state)
+{
+    const struct fixture f = {.tokens = "\"aaaa\":256",
+                              .added = "{\"id\":300,\"content\":\"<x>\"}"};
+    struct tokenizer *tokenizer = fixture_create(&f);
+    char text[64];
+
+    (void)state;
+    memset(text, 'b', sizeof(text));
+    assert_int_equal(tokenizer->longest, 4);
+    for (size_t n = 1; n <= sizeof(text); n++) {
+        struct token_ids ids = {.limit = 9};
+        struct err err = {0};
+        enum status status = tokenizer_encode(tokenizer, text, n, 0, &ids, &err);
+
+        assert_int_equal(status, n <= 9 ? STATUS_OK : STATUS_LIMIT);
+        assert_int_equal(ids.full, n > 9);
+        assert_int_equal(ids.n, n <= 9 ? n : 0);
+        assert_true(n <= 9 || strcmp(err.text, "more than 9 tokens") == 0);
+        assert_true(n < 40 || ids.cap == 0); /* 9 tokens have 36 bytes at most, and some to spare */
+        token_ids_release(&ids);
+    }
+    tokenizer_destroy(&tokenizer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -338,6 +365,7 @@ int main(void)
         cmocka_unit_test(test_stream_never_splits),
         cmocka_unit_test(test_stream_of_broken_text),
         cmocka_unit_test(test_words_of_every_length),
+        cmocka_unit_test(test_limit),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
