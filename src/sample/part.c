@@ -68,10 +68,15 @@ static bool ends_with(const struct sample_request *request, const struct sample_
 static void apply_phrases(struct sample_part *part, const struct sample_request *request)
 {
     const struct sample_params *params = request->params;
-    const struct sample_bias *end = params->bias + params->n_bias;
-    const struct sample_bias *first = end - params->n_phrase_bias;
+    const struct sample_bias *first;
+    const struct sample_bias *end;
     uint32_t row;
 
+    if (params->n_phrase_bias == 0) { /* bias may be NULL */
+        return;
+    }
+    end = params->bias + params->n_bias;
+    first = end - params->n_phrase_bias;
     for (const struct sample_bias *at = first; at < end; at++) {
         if (at->add == 0.0f) {
             continue;

@@ -58,12 +58,12 @@ static struct fetch fetch_next(const struct block *block, uint32_t k)
     uint32_t panel = k < w->cols ? block->panel : block->panel + block->n_panels;
     uint32_t column = k < w->cols ? k : 0;
     uint32_t n = MIN(BLOCK_COLS, w->cols - column);
-    struct fetch fetch = {.codes = w->codes + panel * w->panel_code_bytes +
-                                   w->panel_code_bytes * column / w->cols};
+    struct fetch fetch = {.codes = w->codes};
 
     if (panel >= w->n_panels) {
-        return (struct fetch){0};
+        return fetch; /* nothing */
     }
+    fetch.codes += panel * w->panel_code_bytes + w->panel_code_bytes * column / w->cols;
     fetch.code_lines = w->panel_code_bytes * n / w->cols / CACHE_LINE;
     for (uint32_t p = 0; p < block->n_panels && w->panel_scale_bytes > 0; p++) {
         const uint8_t *scales = w->scales + (panel + p) * w->panel_scale_bytes +
