@@ -34,6 +34,8 @@ class Mock:
         self.faults = []  # asked for
         self.gone = 0  # streams whose client went away
         self.key = None
+        self.late_key = None  # /world refuses this one only once `late` is set; `waits` says that it was asked
+        self.late, self.waits = threading.Event(), threading.Event()
         self.features = ["chat", "faults"]
         self.loading = 0  # so many chat requests are answered with 503 first
         self.state = "ready"
@@ -120,7 +122,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def check_key(self):
         key = self.mock.key
-        if key is not None and self.headers.get("Authorization") != f"Bearer {key}":
+        given = self.headers.get("Authorization")
+        if key is not None and given != f"Bearer {key}":
+            if given == f"Bearer {self.mock.late_key}" and self.path.startswith("/world"):
+                self.mock.waits.set()
+                self.mock.late.wait(20)
             raise Failure(401, "missing or wrong API key", "invalid_api_key")
 
     def handle_one_request(self):

@@ -235,6 +235,24 @@ def test_key_is_asked_for_and_used(open_page, page_server):
     assert "s3cret" not in page.js("document.documentElement.outerHTML")
 
 
+def test_late_refusal_of_the_key_before(open_page, page_server):
+    """A poll with a wrong key that is refused after the right one came does not ask for a key again."""
+    page_server.key, page_server.late_key = "s3cret", "wrong"
+    page = open_page(wait="!document.querySelector('#key').hidden")
+    page.click("#key-field")
+    page.type("wrong")
+    page.key("Enter")
+    page.wait("document.querySelector('#key-why').innerText.includes('does not accept')")
+    assert page_server.waits.wait(10), "another poll is still under way"
+    page.click("#key-field")
+    page.type("s3cret")
+    page.key("Enter")
+    page.wait("document.querySelector('#key').hidden && !document.querySelector('#model').disabled")
+    page_server.late.set()
+    page.wait("document.querySelectorAll('.lane').length === 2")  # the next poll, with the right key
+    assert page.js("document.querySelector('#key').hidden")
+
+
 # --- The world ---
 
 def test_world_is_shown(open_page):
