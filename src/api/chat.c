@@ -422,7 +422,8 @@ static void force_call(struct generation *g, const struct chat_body *body)
 
     output_force_prefix(&g->spec.output, name, &g->forced);
     g->spec.must_call = true;
-    g->spec.forced_object = name != NULL && g->forced.data[g->forced.len - 1] == '{';
+    g->spec.forced_object =
+        name != NULL && g->forced.len > 0 && g->forced.data[g->forced.len - 1] == '{';
 }
 
 static void set_output(struct generation *g, const struct chat_body *body, const struct buf *text)

@@ -87,7 +87,7 @@ static inline void rig_check(const struct generation *g)
     ENSURE(s->params.n_bias <= RIG_VOCAB &&
            s->params.n_min_bias + s->params.n_phrase_bias <= s->params.n_bias);
     ENSURE(s->params.n_phrase_bias == 0 || s->bias[s->params.n_bias - 1].add == -INFINITY);
-    ENSURE(!s->forced_object || (s->must_call && s->forced != NULL));
+    ENSURE(!s->forced_object || (s->must_call && g->forced.len > 0));
     ENSURE(s->n_top <= 20 && s->n_prompt_top <= 20);
     for (uint32_t i = 0; i < s->n_prompts; i++) {
         ENSURE(s->prompts[i].n >= 1 && s->prompts[i].n < RIG_CONTEXT);
