@@ -223,7 +223,8 @@ def test_fair_shares(lockstep, tiny):
     keys = [word for key in KEYS for word in ("--api-key", key)]
     with serving(lockstep, tiny, "--tp", 2, *keys, "--max-running", 8, "--ctx", 1024, "--kv-memory", 64,
                  "--fault", "slow:rank=1,step=1,ms=4", key=KEYS[0]) as server:
-        clients = Clients(server, {KEYS[0]: 16, KEYS[1]: 64})
+        # so many that none of the queues runs dry while a busy machine does not run the clients
+        clients = Clients(server, {KEYS[0]: 50, KEYS[1]: 200})
         clients.run(800)  # until both have been there for a while
         got = clients.run(3000)
         assert server.world()["waiting"] > 30, "it is saturated"

@@ -27,7 +27,8 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def watched(lockstep, tiny):
-    with serving(lockstep, tiny, "--tp", RANKS, "--allow-faults", "--hang-ms", 2000,
+    # ranks only die here: one that a busy machine does not run for a while is no fault to be counted
+    with serving(lockstep, tiny, "--tp", RANKS, "--allow-faults", "--hang-ms", 30000,
                  "--log-format", "json") as it:
         yield it
         assert it.process.poll() is None, it.errors[-20:]
@@ -135,9 +136,11 @@ def check_rank(rows, pid, layers):
 def test_trace_of_a_world_that_heals(watched):
     """Whole steps of all ranks, and of the leader, before and after a rank is killed."""
     rebuilds = watched.world()["rebuilds"]
+    began = time.monotonic()
     text, _ = watched.chat("Write about the sea.", max_tokens=1500, ignore_eos=True)
-    asker = http.client.HTTPConnection("127.0.0.1", watched.port, timeout=60)
-    asker.request("GET", "/trace?seconds=3") # it has begun long before the first token of what follows
+    seconds = min(3 + 3 * (time.monotonic() - began), 40)  # long enough on this machine, as busy as it is
+    asker = http.client.HTTPConnection("127.0.0.1", watched.port, timeout=90)
+    asker.request("GET", f"/trace?seconds={seconds:.1f}") # it has begun long before the first token of what follows
 
     def kill(n_chunks):
         if n_chunks == 4:
