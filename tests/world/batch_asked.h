@@ -17,6 +17,7 @@ struct asked {
     const struct plan_bias *biases; /* in its place; NULL: bias it is */
     int32_t prompt[FAKE_CONTEXT + 4];
     uint32_t n_prompt;
+    uint32_t n_answered;
     uint32_t max_generated;
     uint64_t tenant;
     int32_t priority;

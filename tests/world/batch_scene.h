@@ -30,6 +30,7 @@ static inline enum status scene_try_add(struct scene *scene, struct asked *asked
         .logprobs = asked->logprobs,
         .n_top = asked->n_top,
         .prompt_logprobs = asked->prompt_logprobs,
+        .n_answered = asked->n_answered,
         .n_prompt_top = asked->n_prompt_top,
         .prompt_token = scene_prompt_token,
         .started = scene_started,

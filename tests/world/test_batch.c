@@ -52,6 +52,36 @@ static void test_ends(void **state)
     scene_close(&scene);
 }
 
+/* A request that goes on with an answer: its tokens, and their positions, are as if it were one. */
+static void test_answered(void **state)
+{
+    struct asked whole = scene_ask(100, 20, 9);
+    struct asked rest = scene_ask(100, 20, 5);
+    struct asked nan;
+    struct scene scene;
+
+    (void)state;
+    scene_open(&scene, NULL, NULL, NULL);
+    scene_add(&scene, &whole);
+    scene_run(&scene, &whole, 1);
+    expect_end(&whole, BATCH_LENGTH);
+    memcpy(rest.prompt + 20, whole.got, 4 * sizeof(*whole.got));
+    rest.n_prompt = 24;
+    rest.n_answered = 4;
+    nan = rest;
+    nan.params.top_k = 6 + 1; /* there is no number for token 6 */
+    scene_add(&scene, &rest);
+    scene_add(&scene, &nan);
+    scene_run(&scene, &rest, 1);
+    scene_run(&scene, &nan, 1);
+    expect_end(&rest, BATCH_LENGTH);
+    assert_int_equal(rest.n_got, 5);
+    assert_memory_equal(rest.got, whole.got + 4, 5 * sizeof(*whole.got));
+    expect_end(&nan, BATCH_FAILED);
+    assert_int_equal(nan.n_got, 2);
+    scene_close(&scene);
+}
+
 static void test_refused(void **state)
 {
     struct asked none = scene_ask(1, 0, 1);
@@ -717,6 +747,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_answered),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_pages_run_out),
         cmocka_unit_test(test_prefix),
