@@ -99,8 +99,6 @@ static enum status run(struct comm *comm, const struct comm_call *calls, size_t 
 
 static enum status poll_error(struct comm *comm, struct err *err)
 {
-    static const char *const why[] = {
-        [SHM_LEFT] = "has left", [SHM_ABORTED] = "was aborted", [SHM_FAILED] = "has failed"};
     struct shm *shm = (struct shm *)comm;
 
     if (atomic_load_explicit(&shm->has_failed, memory_order_acquire) != 0) {
@@ -113,7 +111,7 @@ static enum status poll_error(struct comm *comm, struct err *err)
         uint32_t state = atomic_load(&shm->region->ranks[r].state);
 
         if (state >= SHM_LEFT && state <= SHM_FAILED) {
-            return err_set(err, STATUS_LINK, "rank %u %s", r, why[state]);
+            return err_set(err, STATUS_LINK, "rank %u %s", r, shm_why_gone(state));
         }
     }
     return STATUS_OK;

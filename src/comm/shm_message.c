@@ -5,7 +5,9 @@
  * what message it belongs to, so that a receive of something else is noticed; a short message is
  * its chunk's first line. Messages with the same peer in the same direction follow one another, all
  * others move side by side: whoever waits moves whatever can be moved, so that no order of calls in
- * a group can keep two ranks waiting for each other.
+ * a group can keep two ranks waiting for each other. Once the receiver has found out that it can
+ * read the sender's memory (shm_direct.c), a long message is one chunk that says where it lies, and
+ * its sender waits until that is taken.
  *
  * Sleeping. Who waits for several peers cannot sleep on a word of each, so it sleeps on its own
  * bell: it says that it listens, looks once more, then sleeps; who has moved something looks
@@ -72,6 +74,13 @@ static bool has_room(struct shm_line *line, const struct shm_channel *channel)
     return line->n_chunks - line->n_taken < SHM_CHUNKS;
 }
 
+/* The newest chunk was received: the ring is empty. */
+static bool is_taken(struct shm_line *line, const struct shm_channel *channel)
+{
+    line->n_taken = atomic_load_explicit(&channel->taken, memory_order_acquire);
+    return line->n_taken == line->n_chunks;
+}
+
 static enum status fail_refused(struct shm *shm, const struct shm_message *message,
                                 const struct shm_channel *channel, struct err *err)
 {
@@ -89,19 +98,30 @@ static enum status send_some(struct shm *shm, uint32_t peer, bool *ret_moved, st
     struct shm_line *line = &shm->sends[peer];
     bool moved = false;
 
-    while (line->first != NULL && has_room(line, channel)) {
+    while (line->first != NULL && (line->first->is_shown || has_room(line, channel))) {
         struct shm_message *message = line->first;
         struct shm_chunk *chunk = &channel->chunks[line->n_chunks % SHM_CHUNKS];
-        size_t n = MIN(message->bytes - message->done, CHUNK_BYTES);
+        bool shows = message->done == 0 && message->bytes >= SHM_DIRECT_BYTES &&
+                     atomic_load_explicit(&channel->readable, memory_order_acquire) != 0;
+        size_t n = shows ? 0 : MIN(message->bytes - message->done, CHUNK_BYTES);
 
+        if (message->is_shown) {
+            if (!is_taken(line, channel)) {
+                break;
+            }
+            end_first(shm, line);
+            moved = true;
+            continue;
+        }
         chunk->type = message->type;
         chunk->count = message->count;
+        chunk->lies_at = shows ? (uintptr_t)message->in : 0;
         if (n > 0) {
             memcpy(chunk->data, message->in + message->done, n);
         }
         atomic_store_explicit(&chunk->number, ++line->n_chunks, memory_order_release);
         message->done += n;
-        message->begun = true;
+        message->is_shown = shows;
         if (message->done == message->bytes) {
             end_first(shm, line);
         }
@@ -134,17 +154,48 @@ static enum status fail_unexpected(struct shm *shm, const struct shm_message *me
                     (unsigned long long)message->count, shm_type_name(message->type));
 }
 
+/* Takes over what a chunk brings. */
+static enum status take(struct shm *shm, struct shm_message *message, const struct shm_chunk *chunk,
+                        struct err *err)
+{
+    size_t n = MIN(message->bytes - message->done, CHUNK_BYTES);
+
+    if (chunk->lies_at != 0 && shm->reach[message->peer] > SHM_UNREACHABLE && message->done == 0) {
+        message->done = message->bytes;
+        return shm_read(shm, message->peer, message->out, chunk->lies_at, message->bytes, err);
+    }
+    if (n > 0) {
+        memcpy(message->out + message->done, chunk->data, n);
+    }
+    message->done += n;
+    return STATUS_OK;
+}
+
+/* Finds out, at the first long message, if the next ones could be read where they lie. */
+static void try_reading(struct shm *shm, const struct shm_message *message,
+                        struct shm_channel *channel)
+{
+    uint32_t peer = message->peer;
+
+    if (message->bytes >= SHM_DIRECT_BYTES && shm->reach[peer] == SHM_UNKNOWN) {
+        (void)shm_reach(shm, peer); /* it has joined: it sends */
+    }
+    if (shm->reach[peer] > SHM_UNREACHABLE) {
+        atomic_store_explicit(&channel->readable, 1, memory_order_release);
+    }
+}
+
 /* Receives the chunks that are there. */
 static enum status receive_some(struct shm *shm, uint32_t peer, bool *ret_moved, struct err *err)
 {
     struct shm_channel *channel = shm_channel(shm, peer, shm->comm.rank);
     struct shm_line *line = &shm->receives[peer];
+    enum status status = STATUS_OK;
     bool moved = false;
 
-    while (line->first != NULL) {
+    while (line->first != NULL && status == STATUS_OK) {
         struct shm_message *message = line->first;
         const struct shm_chunk *chunk = &channel->chunks[line->n_chunks % SHM_CHUNKS];
-        size_t n = MIN(message->bytes - message->done, CHUNK_BYTES);
 
         if (atomic_load_explicit(&chunk->number, memory_order_acquire) != line->n_chunks + 1) {
             break;
@@ -152,12 +203,11 @@ static enum status receive_some(struct shm *shm, uint32_t peer, bool *ret_moved,
         if (chunk->type != message->type || chunk->count != message->count) {
             return fail_unexpected(shm, message, channel, chunk, err);
         }
-        if (n > 0) {
-            memcpy(message->out + message->done, chunk->data, n);
+        if (message->done == 0) {
+            try_reading(shm, message, channel);
         }
+        status = take(shm, message, chunk, err);
         atomic_store_explicit(&channel->taken, ++line->n_chunks, memory_order_release);
-        message->done += n;
-        message->begun = true;
         if (message->done == message->bytes) {
             end_first(shm, line);
         }
@@ -167,7 +217,7 @@ static enum status receive_some(struct shm *shm, uint32_t peer, bool *ret_moved,
         *ret_moved = true;
         wake(shm, peer);
     }
-    return STATUS_OK;
+    return status;
 }
 
 enum status shm_message_progress(struct shm *shm, bool *ret_moved, struct err *err)
@@ -189,8 +239,6 @@ enum status shm_message_progress(struct shm *shm, bool *ret_moved, struct err *e
 /* Nothing moved: an error if a peer whose move it is will never make it. */
 static enum status check_peers(struct shm *shm, struct err *err)
 {
-    static const char *const why[] = {
-        [SHM_LEFT] = "has left", [SHM_ABORTED] = "was aborted", [SHM_FAILED] = "has failed"};
     uint32_t gone = COMM_SHM_RANKS_MAX;
     uint32_t gone_state = 0;
     enum status status;
@@ -212,7 +260,7 @@ static enum status check_peers(struct shm *shm, struct err *err)
     if (status != STATUS_OK || moved) {
         return status;
     }
-    return shm_fail(shm, err, STATUS_LINK, "rank %u %s", gone, why[gone_state]);
+    return shm_fail(shm, err, STATUS_LINK, "rank %u %s", gone, shm_why_gone(gone_state));
 }
 
 static enum status fail_timeout(struct shm *shm, struct err *err)

@@ -24,6 +24,84 @@ static struct shm_call describe(enum comm_operation operation, const struct comm
         .operation = operation, .count = data->count, .type = data->type, .root = root};
 }
 
+/* Whether what each rank gives is large enough to be read where it lies, and all can do that. */
+static enum status find_direct(struct shm *shm, enum status status, size_t bytes, bool *ret_direct,
+                               struct err *err)
+{
+    *ret_direct = false;
+    if (status != STATUS_OK || bytes < SHM_DIRECT_BYTES || shm->comm.n_ranks == 1) {
+        return status;
+    }
+    return shm_all_reach(shm, ret_direct, err);
+}
+
+/* All have read: the memory is the caller's again. */
+static enum status end_direct(struct shm *shm, enum status status, struct err *err)
+{
+    shm->turn++;
+    return status == STATUS_OK ? shm_step(shm, err) : status;
+}
+
+static enum status gather_directly(struct shm *shm, const char *in, char *out, size_t bytes,
+                                   struct err *err)
+{
+    uint32_t n_ranks = shm->comm.n_ranks;
+    enum status status;
+
+    shm_place_put(shm, in, out);
+    shm_step_begin(shm);
+    copy(out + shm->comm.rank * bytes, in, bytes);
+    status = shm_step_end(shm, err);
+    for (uint32_t i = 1; i < n_ranks && status == STATUS_OK; i++) {
+        uint32_t r = (shm->comm.rank + i) % n_ranks;
+
+        status = shm_read(shm, r, out + r * bytes, shm_place_of(shm, r).in, bytes, err);
+    }
+    return end_direct(shm, status, err);
+}
+
+static enum status broadcast_directly(struct shm *shm, const char *in, char *out, size_t bytes,
+                                      uint32_t root, struct err *err)
+{
+    enum status status;
+
+    shm_place_put(shm, in, out);
+    status = shm_step(shm, err);
+    if (shm->comm.rank == root) {
+        copy(out, in, bytes);
+    } else if (status == STATUS_OK) {
+        status = shm_read(shm, root, out, shm_place_of(shm, root).in, bytes, err);
+    }
+    return end_direct(shm, status, err);
+}
+
+/* *ret_done is false if one of the ranks works in place: then what others are still to read would
+ * be overwritten. */
+static enum status exchange_directly(struct shm *shm, const char *in, char *out, size_t bytes,
+                                     bool *ret_done, struct err *err)
+{
+    uint32_t n_ranks = shm->comm.n_ranks;
+    uint32_t rank = shm->comm.rank;
+    enum status status;
+
+    shm_place_put(shm, in, out);
+    status = shm_step(shm, err);
+    *ret_done = true;
+    for (uint32_t r = 0; r < n_ranks && status == STATUS_OK; r++) {
+        *ret_done = *ret_done && shm_place_of(shm, r).is_in_place == 0;
+    }
+    if (status == STATUS_OK && *ret_done) {
+        copy(out + rank * bytes, in + rank * bytes, bytes);
+        for (uint32_t i = 1; i < n_ranks && status == STATUS_OK; i++) {
+            uint32_t r = (rank + i) % n_ranks;
+            uint64_t from = shm_place_of(shm, r).in + rank * bytes;
+
+            status = shm_read(shm, r, out + r * bytes, from, bytes, err);
+        }
+    }
+    return end_direct(shm, status, err);
+}
+
 enum status shm_all_gather(struct comm *comm, const struct comm_data *data, struct err *err)
 {
     struct shm *shm = (struct shm *)comm;
@@ -32,17 +110,22 @@ enum status shm_all_gather(struct comm *comm, const struct comm_data *data, stru
     enum status status = shm_enter(shm, &call, err);
     const char *in = data->in;
     char *out = data->out;
+    bool direct;
 
+    status = find_direct(shm, status, bytes, &direct, err);
+    if (direct && status == STATUS_OK) {
+        return shm_finish(shm, gather_directly(shm, in, out, bytes, err));
+    }
     for (size_t at = 0; status == STATUS_OK && (at == 0 || at < bytes); at += MOVE_BYTES) {
         size_t n = MIN(MOVE_BYTES, bytes - at);
 
-        copy(shm_slot(shm, comm->rank), in + at, n);
+        copy(shm_own_vector(shm, bytes), in + at, n);
         shm_step_begin(shm);
         copy(out + comm->rank * bytes + at, in + at, n);
         status = shm_step_end(shm, err);
         for (uint32_t r = 0; r < comm->n_ranks && status == STATUS_OK; r++) {
             if (r != comm->rank) {
-                copy(out + r * bytes + at, shm_slot(shm, r), n);
+                copy(out + r * bytes + at, shm_vector(shm, r, bytes), n);
             }
         }
         shm->turn++;
@@ -59,12 +142,17 @@ enum status shm_broadcast(struct comm *comm, const struct comm_data *data, uint3
     enum status status = shm_enter(shm, &call, err);
     const char *in = data->in;
     char *out = data->out;
+    bool direct;
 
+    status = find_direct(shm, status, bytes, &direct, err);
+    if (direct && status == STATUS_OK) {
+        return shm_finish(shm, broadcast_directly(shm, in, out, bytes, root, err));
+    }
     for (size_t at = 0; status == STATUS_OK && (at == 0 || at < bytes); at += MOVE_BYTES) {
         size_t n = MIN(MOVE_BYTES, bytes - at);
 
         if (comm->rank == root) {
-            copy(shm_slot(shm, root), in + at, n);
+            copy(shm_own_vector(shm, bytes), in + at, n);
         }
         shm_step_begin(shm);
         if (comm->rank == root) {
@@ -72,7 +160,7 @@ enum status shm_broadcast(struct comm *comm, const struct comm_data *data, uint3
         }
         status = shm_step_end(shm, err);
         if (comm->rank != root && status == STATUS_OK) {
-            copy(out + at, shm_slot(shm, root), n);
+            copy(out + at, shm_vector(shm, root, bytes), n);
         }
         shm->turn++;
     }
@@ -93,7 +181,15 @@ enum status shm_all_to_all(struct shm *shm, const struct comm_data *data, struct
     uint32_t rank = shm->comm.rank;
     const char *in = data->in;
     char *out = data->out;
+    bool done;
 
+    status = find_direct(shm, status, bytes, &done, err);
+    if (done && status == STATUS_OK) {
+        status = exchange_directly(shm, in, out, bytes, &done, err);
+    }
+    if (done) {
+        return shm_finish(shm, status);
+    }
     for (size_t at = 0; status == STATUS_OK && (at == 0 || at < bytes); at += MOVE_BYTES) {
         size_t n = MIN(MOVE_BYTES, bytes - at);
 
@@ -119,6 +215,8 @@ enum status shm_all_to_all(struct shm *shm, const struct comm_data *data, struct
 struct counts {
     uint64_t send[COMM_SHM_RANKS_MAX];
     uint64_t recv[COMM_SHM_RANKS_MAX];
+    uint64_t lies_at[COMM_SHM_RANKS_MAX]; /* what it sends */
+    uint64_t is_in_place;
 };
 
 _Static_assert(sizeof(struct counts) <= 5 * SHM_LINE, "the end of a slot");
@@ -126,6 +224,23 @@ _Static_assert(sizeof(struct counts) <= 5 * SHM_LINE, "the end of a slot");
 static struct counts *counts_of(const struct shm *shm, uint32_t rank)
 {
     return (struct counts *)(void *)(shm_slot(shm, rank) + SHM_COUNTS_AT);
+}
+
+static void put_counts(const struct shm *shm, const struct comm_vectors *v)
+{
+    struct counts *mine = counts_of(shm, shm->comm.rank);
+    size_t bytes = comm_type_bytes(v->type);
+
+    mine->is_in_place = 0;
+    for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
+        const char *out = (const char *)v->out + v->recv_offsets[r] * bytes;
+
+        mine->send[r] = v->send_counts[r];
+        mine->recv[r] = v->recv_counts[r];
+        mine->lies_at[r] = (uintptr_t)v->in + v->send_offsets[r] * bytes;
+        mine->is_in_place |=
+            r != shm->comm.rank && mine->lies_at[r] == (uintptr_t)out && v->recv_counts[r] > 0;
+    }
 }
 
 /* All pairs agree; *ret_most is the largest count. */
@@ -189,19 +304,58 @@ static enum status exchange(struct shm *shm, const struct comm_vectors *v, size_
     return status;
 }
 
+/* Whether all blocks may be read where they lie: nobody works in place. */
+static bool are_apart(const struct shm *shm)
+{
+    bool apart = true;
+
+    for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
+        apart = apart && counts_of(shm, r)->is_in_place == 0;
+    }
+    return apart;
+}
+
+/* The counts, and all blocks from element at on. *ret_done is false if somebody works in place. */
+static enum status exchange_rest(struct shm *shm, const struct comm_vectors *v, size_t at,
+                                 bool *ret_done, struct err *err)
+{
+    size_t bytes = comm_type_bytes(v->type);
+    uint32_t rank = shm->comm.rank;
+    enum status status;
+
+    put_counts(shm, v);
+    status = shm_step(shm, err);
+    *ret_done = status != STATUS_OK || are_apart(shm);
+    for (uint32_t i = 0; i < shm->comm.n_ranks && status == STATUS_OK && *ret_done; i++) {
+        uint32_t r = (rank + i) % shm->comm.n_ranks;
+        size_t n = part(v->recv_counts[r], at, v->recv_counts[r]) * bytes;
+
+        if (n > 0) {
+            status = shm_read(shm, r, (char *)v->out + (v->recv_offsets[r] + at) * bytes,
+                              counts_of(shm, r)->lies_at[rank] + at * bytes, n, err);
+        }
+    }
+    return end_direct(shm, status, err);
+}
+
 enum status shm_all_to_allv(struct shm *shm, const struct comm_vectors *vectors, struct err *err)
 {
     const struct shm_call call = {.operation = COMM_ALL_TO_ALLV, .type = vectors->type};
-    size_t piece = MOVE_BYTES / comm_type_bytes(vectors->type);
+    size_t bytes = comm_type_bytes(vectors->type);
+    size_t piece = MOVE_BYTES / bytes;
     enum status status = shm_enter(shm, &call, err);
-    struct counts *mine = counts_of(shm, shm->comm.rank);
     uint64_t most = 0;
+    bool done = false;
 
-    for (uint32_t r = 0; r < shm->comm.n_ranks && status == STATUS_OK; r++) {
-        mine->send[r] = vectors->send_counts[r];
-        mine->recv[r] = vectors->recv_counts[r];
+    if (status == STATUS_OK) {
+        put_counts(shm, vectors);
+        status = exchange(shm, vectors, 0, &most, err);
     }
-    for (size_t at = 0; status == STATUS_OK && (at == 0 || at < most); at += piece) {
+    status = find_direct(shm, status, most * bytes, &done, err);
+    if (status == STATUS_OK && done) {
+        status = exchange_rest(shm, vectors, piece, &done, err);
+    }
+    for (size_t at = piece; status == STATUS_OK && at < most && !done; at += piece) {
         status = exchange(shm, vectors, at, &most, err);
     }
     return shm_finish(shm, status);

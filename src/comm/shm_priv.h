@@ -1,95 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside the back end shm: the region's layout and the step that all collectives are made of. */
+/* Inside the back end shm: a member, and the steps and messages that calls are made of. */
 #pragma once
 
 #include "comm/backend.h"
 #include "comm/combine.h"
-#include "comm/shm.h"
-
-enum {
-    SHM_LINE = 128,              /* two cache lines: processors fetch them in pairs */
-    SHM_PIECE_BYTES = 128 << 10, /* of one vector */
-    SHM_ROOTS_MAX = 16,          /* of one rank: enough for any range of 512 leaves */
-    /* a slot has room for the roots, or for a piece to each rank, then for one share of a result,
-     * and for the counts of all_to_allv; its odd end keeps the same element of different slots out
-     * of the same cache set */
-    SHM_RESULT_AT = SHM_ROOTS_MAX * SHM_PIECE_BYTES,
-    SHM_COUNTS_AT = SHM_RESULT_AT + SHM_PIECE_BYTES,
-    SHM_SLOT_BYTES = SHM_COUNTS_AT + 5 * SHM_LINE,
-};
-
-/* What a rank says it calls. All before first must be the same everywhere. Nothing here is trusted.
- */
-struct shm_call {
-    uint64_t count;
-    uint32_t operation; /* enum comm_operation */
-    uint32_t type;
-    uint32_t reduction;
-    uint32_t root;
-    uint32_t n_leaves;
-    uint32_t first; /* leaf range of sum_tree */
-    uint32_t n_owned;
-    uint32_t unused;
-    uint64_t scale; /* bytes of it, of premul_sum */
-};
-
-/* Written by its rank alone; call is valid while step is the reader's own number. */
-struct shm_arrival {
-    _Alignas(SHM_LINE) _Atomic uint32_t step;
-    struct shm_call call;
-};
-
-enum shm_state { SHM_EMPTY, SHM_JOINED, SHM_LEFT, SHM_ABORTED, SHM_FAILED };
-
-struct shm_rank {
-    struct shm_arrival arrivals[2]; /* by parity of the step */
-    /* a line that peers read now and then */
-    _Alignas(SHM_LINE) _Atomic uint32_t state; /* enum shm_state; also written by comm_abort */
-    _Atomic uint32_t asleep;                   /* 1 + the rank whose arrival it sleeps on, or 0 */
-    /* for messages: it sleeps on its bell, which whoever wakes it changes; no more than a hint */
-    _Atomic uint32_t listening;
-    _Atomic uint32_t bell;
-    /* a line that only watchers read: number << 8 | operation << 1 | inside */
-    _Alignas(SHM_LINE) _Atomic uint64_t progress;
-};
-
-/* One part of a message, or all of it. */
-struct shm_chunk {
-    _Alignas(SHM_LINE) _Atomic uint32_t number; /* 1 + how many came before it in the channel */
-    uint32_t type;                              /* of the message */
-    uint64_t count;
-    char data[(16 << 10) - 16];
-};
-
-enum { SHM_CHUNKS = 8 };
-
-/* Messages from one rank to another: a ring of chunks. */
-struct shm_channel {
-    _Alignas(SHM_LINE) _Atomic uint32_t taken; /* chunks; by the receiver, as is */
-    _Atomic uint32_t refused;                  /* 1: it expected another message, this one: */
-    uint32_t expected_type;
-    uint64_t expected_count;
-    struct shm_chunk chunks[SHM_CHUNKS]; /* by the sender */
-};
-
-struct shm_region {
-    _Atomic uint64_t magic; /* written last */
-    uint32_t version;
-    uint32_t n_ranks;
-    struct comm_id id;
-    _Alignas(SHM_LINE) _Atomic uint32_t abort; /* set by comm_shm_abort */
-    _Alignas(SHM_LINE) struct shm_rank ranks[COMM_SHM_RANKS_MAX];
-};
-
-/* Slots of rank 0, rank 1, ... begin here, two each; then the channels from rank 0 to rank 0, to
- * rank 1, ... */
-enum { SHM_SLOTS_AT = (sizeof(struct shm_region) + 4095) / 4096 * 4096 };
+#include "comm/shm_layout.h"
 
 /* A send or receive under way. */
 struct shm_message {
     struct shm_message *next; /* with the same peer in the same direction */
     bool is_send;
-    bool begun; /* its first chunk was sent or received */
+    bool is_shown; /* its place was sent: it is done when that chunk is taken */
     uint32_t peer;
     uint32_t type;
     size_t count;
@@ -105,6 +26,13 @@ struct shm_line { /* what there is with one peer in one direction */
     uint32_t n_chunks;         /* sent or received so far */
     uint32_t n_taken;          /* of those sent: as last seen */
 };
+
+/* Whether this rank can read a peer's memory, and all ranks each other's. */
+enum shm_reach { SHM_UNKNOWN, SHM_UNREACHABLE, SHM_OTHER_PROCESS, SHM_SAME_PROCESS };
+
+enum {
+    SHM_SCRATCH_BYTES = (64 << 10) + SHM_LINE
+}; /* what is read of each peer before it is combined */
 
 enum { SHM_PROGRAMS = 4 }; /* divisions of leaves that are in use at once, normally one or two */
 
@@ -126,9 +54,13 @@ struct shm {
     struct shm_line receives[COMM_SHM_RANKS_MAX];
     size_t n_messages;           /* that are not done */
     _Atomic uint32_t has_failed; /* failure may be read by any thread */
+    uint64_t probe;              /* what peers look for */
+    enum shm_reach reach[COMM_SHM_RANKS_MAX];
+    bool knows_all; /* all_reach was agreed on */
+    bool all_reach;
+    unsigned char *scratch; /* [n_ranks][SHM_SCRATCH_BYTES]; NULL as long as it is not used */
 };
 
-/* A rank's slot of the collective under way. */
 static inline char *shm_slot(const struct shm *shm, uint32_t rank)
 {
     size_t number = 2 * (size_t)rank + (shm->turn & 1);
@@ -136,7 +68,13 @@ static inline char *shm_slot(const struct shm *shm, uint32_t rank)
     return (char *)shm->region + SHM_SLOTS_AT + number * SHM_SLOT_BYTES;
 }
 
-/* Where the channels begin. */
+/* Where a rank's vector of so many bytes is: its own to write before a step, any to read after it.
+ */
+static inline char *shm_own_vector(struct shm *shm, size_t bytes)
+{
+    return bytes <= SHM_TINY_BYTES ? shm->call.data : shm_slot(shm, shm->comm.rank);
+}
+
 static inline size_t shm_channels_at(uint32_t n_ranks)
 {
     return round_up(SHM_SLOTS_AT + 2 * (size_t)n_ranks * SHM_SLOT_BYTES, 4096);
@@ -149,15 +87,22 @@ static inline struct shm_channel *shm_channel(const struct shm *shm, uint32_t fr
     return (struct shm_channel *)(void *)channels + (size_t)from * shm->comm.n_ranks + to;
 }
 
-/* What a rank said in the newest step. */
 static inline const struct shm_call *shm_call_of(const struct shm *shm, uint32_t rank)
 {
     return &shm->region->ranks[rank].arrivals[shm->step & 1].call;
 }
 
+static inline const char *shm_vector(const struct shm *shm, uint32_t rank, size_t bytes)
+{
+    return bytes <= SHM_TINY_BYTES ? shm_call_of(shm, rank)->data : shm_slot(shm, rank);
+}
+
 /* Marks the communicator as failed and tells why. Returns status. */
 NODISCARD enum status shm_fail(struct shm *shm, struct err *err, enum status status,
                                const char *format, ...) PRINTF_LIKE(4, 5);
+
+/* "has left", for SHM_LEFT to SHM_FAILED. */
+const char *shm_why_gone(uint32_t state);
 
 /* Names of what peers wrote, which may be anything. */
 const char *shm_operation_name(uint32_t operation);
@@ -176,7 +121,6 @@ void shm_leave(struct shm *shm);
 /* Ends the collective under way if all is well. Returns status. */
 NODISCARD enum status shm_finish(struct shm *shm, enum status status);
 
-/* STATUS_CANCELLED if it or the world was aborted. */
 NODISCARD enum status shm_check_aborted(struct shm *shm, struct err *err);
 
 /* Notes when the deadline is, at its first call in a collective; true once it is over. */
@@ -188,6 +132,29 @@ bool shm_is_late(struct shm *shm, uint64_t now);
 void shm_message_add(struct shm *shm, struct shm_message *message, const struct comm_call *call);
 NODISCARD enum status shm_message_progress(struct shm *shm, bool *ret_moved, struct err *err);
 NODISCARD enum status shm_message_finish(struct shm *shm, struct err *err);
+
+/* Reading peers' memory without the region (shm_direct.c). */
+enum { SHM_DIRECT_BYTES = 64 << 10 }; /* from here on it is worth it */
+
+struct shm_place {
+    uint64_t in;
+    uint64_t out;
+    uint64_t is_in_place;
+};
+
+void shm_place_put(struct shm *shm, const void *in, const void *out);
+struct shm_place shm_place_of(const struct shm *shm, uint32_t rank);
+
+/* Whether this rank can read the memory of one that has joined. */
+enum shm_reach shm_reach(struct shm *shm, uint32_t rank);
+
+/* Inside a collective: whether all ranks can read each other's memory, the same on all ranks. The
+ * first time it takes two steps. */
+NODISCARD enum status shm_all_reach(struct shm *shm, bool *ret_all, struct err *err);
+
+/* bytes from an address of rank's to ours. The rank has said where it lies and waits meanwhile. */
+NODISCARD enum status shm_read(struct shm *shm, uint32_t rank, void *to, uint64_t from,
+                               size_t bytes, struct err *err);
 
 /* The operations; each enters and leaves. */
 NODISCARD enum status shm_sum_tree(struct comm *comm, const struct comm_tree *args,

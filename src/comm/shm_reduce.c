@@ -8,12 +8,14 @@
  * piece.
  */
 #include "base/float_env.h"
+#include "base/mem.h"
 #include "comm/shm_priv.h"
 
 enum {
-    DIRECT_BYTES = 16 << 10, /* up to here every rank combines for itself */
+    SMALL_BYTES = 16 << 10,  /* up to here every rank combines for itself */
     SHARED_BYTES = 64 << 10, /* of a piece that is cut into shares */
     SCATTER_BYTES = 32 << 10,
+    REDUCE_DIRECT_BYTES = 2 * SHM_DIRECT_BYTES, /* what is read is copied, then combined */
 };
 
 /* One reduction under way. */
@@ -24,20 +26,15 @@ struct reduction {
     char *out; /* NULL: this rank does not want it */
 };
 
-/* Combines n elements: this rank's from own, and rank r's at_bytes into its slot. */
-static void combine(const struct reduction *reduction, const char *own, size_t at_bytes, size_t n,
-                    char *out)
+/* Combines n elements of all ranks. */
+static void combine_inputs(const struct reduction *reduction, const void *const *inputs, size_t n,
+                           char *out)
 {
     const struct shm *shm = reduction->shm;
-    const void *inputs[COMM_SHM_RANKS_MAX];
     const void *scales[COMM_SHM_RANKS_MAX];
     struct float_env env;
 
-    if (n == 0) {
-        return;
-    }
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
-        inputs[r] = r == shm->comm.rank ? own : shm_slot(shm, r) + at_bytes;
         scales[r] = &shm_call_of(shm, r)->scale;
     }
     float_env_enter(&env);
@@ -51,18 +48,38 @@ static void combine(const struct reduction *reduction, const char *own, size_t a
     float_env_leave(&env);
 }
 
+/* Combines n elements: this rank's from own, and rank r's at_bytes into its slot. */
+static void combine(const struct reduction *reduction, const char *own, size_t at_bytes, size_t n,
+                    char *out)
+{
+    const struct shm *shm = reduction->shm;
+    const void *inputs[COMM_SHM_RANKS_MAX];
+
+    for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
+        inputs[r] = r == shm->comm.rank ? own : shm_slot(shm, r) + at_bytes;
+    }
+    if (n > 0) {
+        combine_inputs(reduction, inputs, n, out);
+    }
+}
+
 /* The whole vector at once, at most SHM_PIECE_BYTES. */
-static enum status reduce_direct(const struct reduction *reduction, size_t count, struct err *err)
+static enum status reduce_small(const struct reduction *reduction, size_t count, struct err *err)
 {
     struct shm *shm = reduction->shm;
+    size_t bytes = count * reduction->math.type_bytes;
+    const void *inputs[COMM_SHM_RANKS_MAX];
     enum status status;
 
     if (count > 0 && shm->comm.n_ranks > 1) {
-        memcpy(shm_slot(shm, shm->comm.rank), reduction->in, count * reduction->math.type_bytes);
+        memcpy(shm_own_vector(shm, bytes), reduction->in, bytes);
     }
     status = shm_step(shm, err);
-    if (status == STATUS_OK && reduction->out != NULL) {
-        combine(reduction, reduction->in, 0, count, reduction->out);
+    if (status == STATUS_OK && reduction->out != NULL && count > 0) {
+        for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
+            inputs[r] = r == shm->comm.rank ? reduction->in : shm_vector(shm, r, bytes);
+        }
+        combine_inputs(reduction, inputs, count, reduction->out);
     }
     shm->turn++;
     return status;
@@ -152,6 +169,91 @@ static enum status reduce_shared(const struct reduction *reduction, size_t count
     return status;
 }
 
+/* Combines n elements that lie at_bytes into every rank's input, read there a piece at a time. */
+static enum status combine_directly(const struct reduction *reduction, size_t at_bytes, size_t n,
+                                    char *out, struct err *err)
+{
+    struct shm *shm = reduction->shm;
+    size_t bytes = reduction->math.type_bytes;
+    size_t piece = (64 << 10) / bytes;
+    enum status status = STATUS_OK;
+
+    if (shm->scratch == NULL) { /* aligned: the kernel copies much faster to where it is */
+        shm->scratch = mem_map(shm->comm.n_ranks * (size_t)SHM_SCRATCH_BYTES);
+    }
+    if (shm->scratch == NULL) {
+        return shm_fail(shm, err, STATUS_NO_MEMORY, "no memory to read vectors into");
+    }
+    for (size_t at = 0; at < n && status == STATUS_OK; at += piece) {
+        const void *inputs[COMM_SHM_RANKS_MAX];
+        size_t count = MIN(piece, n - at);
+
+        for (uint32_t r = 0; r < shm->comm.n_ranks && status == STATUS_OK; r++) {
+            uint64_t from = shm_place_of(shm, r).in + at_bytes + at * bytes;
+
+            if (shm->reach[r] == SHM_SAME_PROCESS) {
+                inputs[r] = (const void *)(uintptr_t)from;
+            } else {
+                inputs[r] = shm->scratch + (size_t)r * SHM_SCRATCH_BYTES;
+                status = shm_read(shm, r, shm->scratch + (size_t)r * SHM_SCRATCH_BYTES, from,
+                                  count * bytes, err);
+            }
+        }
+        if (status == STATUS_OK) {
+            combine_inputs(reduction, inputs, count, out + at * bytes);
+        }
+    }
+    return status;
+}
+
+/* Every rank combines its share where it is to lie, and reads the others' from their outputs. In
+ * place, too: while shares are combined a rank writes only its own, which no other reads. */
+static enum status all_reduce_directly(const struct reduction *reduction, size_t count,
+                                       struct err *err)
+{
+    struct shm *shm = reduction->shm;
+    size_t bytes = reduction->math.type_bytes;
+    uint32_t n_ranks = shm->comm.n_ranks;
+    uint32_t rank = shm->comm.rank;
+    size_t mine = share_begin(reduction, count, rank);
+    enum status status;
+
+    shm_place_put(shm, reduction->in, reduction->out);
+    status = shm_step(shm, err);
+    if (status == STATUS_OK) {
+        status = combine_directly(reduction, mine * bytes,
+                                  share_begin(reduction, count, rank + 1) - mine,
+                                  reduction->out + mine * bytes, err);
+    }
+    status = status == STATUS_OK ? shm_step(shm, err) : status;
+    for (uint32_t i = 1; i < n_ranks && status == STATUS_OK; i++) {
+        uint32_t r = (rank + i) % n_ranks;
+        size_t from = share_begin(reduction, count, r) * bytes;
+        size_t end = share_begin(reduction, count, r + 1) * bytes;
+
+        status = shm_read(shm, r, reduction->out + from, shm_place_of(shm, r).out + from,
+                          end - from, err);
+    }
+    shm->turn++;
+    return status == STATUS_OK ? shm_step(shm, err) : status;
+}
+
+/* Combines what one rank wants alone: all of it, or its block. Others only wait. */
+static enum status combine_alone(const struct reduction *reduction, size_t at_bytes, size_t count,
+                                 struct err *err)
+{
+    struct shm *shm = reduction->shm;
+    enum status status;
+
+    shm_place_put(shm, reduction->in, reduction->out);
+    status = shm_step(shm, err);
+    if (status == STATUS_OK && reduction->out != NULL) {
+        status = combine_directly(reduction, at_bytes, count, reduction->out, err);
+    }
+    shm->turn++;
+    return status == STATUS_OK ? shm_step(shm, err) : status;
+}
+
 /* What is published of a reduction. */
 static struct shm_call describe(enum comm_operation operation, const struct comm_data *data,
                                 enum comm_reduction reduction, uint32_t root)
@@ -168,16 +270,41 @@ static struct shm_call describe(enum comm_operation operation, const struct comm
     return call;
 }
 
+/* *ret_direct: whether a vector of so many bytes is read where it lies. */
+static enum status begin(const struct reduction *reduction, const struct shm_call *call,
+                         bool *ret_direct, struct err *err)
+{
+    struct shm *shm = reduction->shm;
+    size_t bytes = call->count * reduction->math.type_bytes;
+    enum status status = shm_enter(shm, call, err);
+
+    *ret_direct = false;
+    if (status != STATUS_OK || bytes < REDUCE_DIRECT_BYTES || shm->comm.n_ranks == 1) {
+        return status;
+    }
+    return shm_all_reach(shm, ret_direct, err);
+}
+
+/* all_reduce and reduce. With more than two ranks the root of a reduce would be alone with the
+ * work, so that they share it through slots. */
 static enum status reduce(const struct reduction *reduction, const struct shm_call *call,
                           struct err *err)
 {
     struct shm *shm = reduction->shm;
-    enum status status = shm_enter(shm, call, err);
+    bool direct;
+    enum status status = begin(reduction, call, &direct, err);
 
-    if (status == STATUS_OK) {
-        status = call->count * reduction->math.type_bytes <= DIRECT_BYTES
-                     ? reduce_direct(reduction, call->count, err)
-                     : reduce_shared(reduction, call->count, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (direct && call->operation == COMM_ALL_REDUCE) {
+        status = all_reduce_directly(reduction, call->count, err);
+    } else if (direct && shm->comm.n_ranks == 2) {
+        status = combine_alone(reduction, 0, call->count, err);
+    } else if (call->count * reduction->math.type_bytes <= SMALL_BYTES) {
+        status = reduce_small(reduction, call->count, err);
+    } else {
+        status = reduce_shared(reduction, call->count, err);
     }
     return shm_finish(shm, status);
 }
@@ -210,6 +337,30 @@ enum status shm_reduce(struct shm *shm, const struct comm_call *args, struct err
     return reduce(&reduction, &call, err);
 }
 
+/* One piece of everybody's block through the slots. */
+static enum status scatter_piece(const struct reduction *reduction, size_t count, size_t at,
+                                 size_t n, struct err *err)
+{
+    struct shm *shm = reduction->shm;
+    size_t bytes = reduction->math.type_bytes;
+    uint32_t rank = shm->comm.rank;
+    enum status status;
+
+    for (uint32_t r = 0; r < shm->comm.n_ranks && n > 0; r++) {
+        if (r != rank) {
+            memcpy(shm_slot(shm, rank) + (size_t)r * SHM_PIECE_BYTES,
+                   reduction->in + (r * count + at) * bytes, n * bytes);
+        }
+    }
+    status = shm_step(shm, err);
+    if (status == STATUS_OK) {
+        combine(reduction, reduction->in + (rank * count + at) * bytes,
+                (size_t)rank * SHM_PIECE_BYTES, n, reduction->out + at * bytes);
+    }
+    shm->turn++;
+    return status;
+}
+
 enum status shm_reduce_scatter(struct shm *shm, const struct comm_call *args, struct err *err)
 {
     const struct comm_data *data = &args->data;
@@ -217,29 +368,23 @@ enum status shm_reduce_scatter(struct shm *shm, const struct comm_call *args, st
     const struct reduction reduction = {
         .shm = shm,
         .math = combine_math_find(data->type, args->reduction),
+        .in = data->in,
+        .out = data->out,
     };
-    enum status status = shm_enter(shm, &call, err);
     size_t bytes = reduction.math.type_bytes;
     size_t piece = SCATTER_BYTES / bytes;
-    uint32_t rank = shm->comm.rank;
-    const char *in = data->in;
-    char *out = data->out;
+    bool direct;
+    enum status status = begin(&reduction, &call, &direct, err);
 
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (direct) {
+        status = combine_alone(&reduction, shm->comm.rank * data->count * bytes, data->count, err);
+        return shm_finish(shm, status);
+    }
     for (size_t at = 0; status == STATUS_OK && (at == 0 || at < data->count); at += piece) {
-        size_t n = MIN(piece, data->count - at);
-
-        for (uint32_t r = 0; r < shm->comm.n_ranks && n > 0; r++) {
-            if (r != rank) {
-                memcpy(shm_slot(shm, rank) + (size_t)r * SHM_PIECE_BYTES,
-                       in + (r * data->count + at) * bytes, n * bytes);
-            }
-        }
-        status = shm_step(shm, err);
-        if (status == STATUS_OK) {
-            combine(&reduction, in + (rank * data->count + at) * bytes,
-                    (size_t)rank * SHM_PIECE_BYTES, n, out + at * bytes);
-        }
-        shm->turn++;
+        status = scatter_piece(&reduction, data->count, at, MIN(piece, data->count - at), err);
     }
     return shm_finish(shm, status);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The region: making it, joining it, leaving it, watching it. */
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/futex.h"
@@ -60,6 +61,15 @@ static enum status check_member(const struct comm_shm_member *member, struct err
     return STATUS_OK;
 }
 
+/* Says where it is; peers read it after the first step. */
+static void introduce(struct shm *shm)
+{
+    ENSURE_OP(getrandom(&shm->probe, sizeof(shm->probe), 0), ==, sizeof(shm->probe));
+    shm->self->pid = (uint64_t)getpid();
+    shm->self->probe_at = (uintptr_t)&shm->probe;
+    shm->self->probe = shm->probe;
+}
+
 enum status comm_shm_join(const struct comm_shm_member *member, struct comm **ret_comm,
                           struct err *err)
 {
@@ -83,6 +93,7 @@ enum status comm_shm_join(const struct comm_shm_member *member, struct comm **re
     shm->spin_ns = member->n_ranks <= sysconf(_SC_NPROCESSORS_ONLN) ? SPIN_NS : 0;
     shm->region = region;
     shm->self = &region->ranks[member->rank];
+    introduce(shm);
     ranks.n_ranks = member->n_ranks;
     for (uint32_t r = 0; r <= member->n_ranks; r++) {
         ranks.bounds[r] = r;
@@ -126,6 +137,9 @@ void shm_destroy(struct comm **comm)
     combine_program_release(&shm->ranks_program);
     for (uint32_t i = 0; i < SHM_PROGRAMS; i++) {
         combine_program_release(&shm->programs[i]);
+    }
+    if (shm->scratch != NULL) {
+        mem_unmap(shm->scratch, shm->comm.n_ranks * (size_t)SHM_SCRATCH_BYTES);
     }
     free(shm);
     *comm = NULL;

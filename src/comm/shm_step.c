@@ -26,7 +26,11 @@
 
 enum { SLEEP_NS = 1000 * 1000, MESSAGE_NS = 50 * 1000, SPINS_A_LOOK = 16 };
 
-/* Names of what peers wrote, which may be anything. */
+const char *shm_why_gone(uint32_t state)
+{
+    return state == SHM_LEFT ? "has left" : state == SHM_ABORTED ? "was aborted" : "has failed";
+}
+
 const char *shm_operation_name(uint32_t operation)
 {
     return operation < COMM_OPERATION_COUNT ? comm_operation_name((enum comm_operation)operation)
@@ -148,14 +152,11 @@ static enum status fail_timeout(struct shm *shm, struct err *err)
 /* An error if a rank that has not arrived never will. */
 static enum status check_peers(struct shm *shm, struct err *err)
 {
-    static const char *const why[] = {
-        [SHM_LEFT] = "has left", [SHM_ABORTED] = "was aborted", [SHM_FAILED] = "has failed"};
-
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
         uint32_t state = atomic_load_explicit(&shm->region->ranks[r].state, memory_order_acquire);
 
         if (state >= SHM_LEFT && state <= SHM_FAILED && !has_arrived(shm, r)) {
-            return shm_fail(shm, err, STATUS_LINK, "rank %u %s", r, why[state]);
+            return shm_fail(shm, err, STATUS_LINK, "rank %u %s", r, shm_why_gone(state));
         }
     }
     return STATUS_OK;

@@ -5,6 +5,8 @@
  * `self` gives where there is one rank.
  */
 #include "cells.h"
+
+#include "comm/shm_priv.h"
 #include "reference.h"
 
 static const uint32_t rank_counts[] = {1, 2, 3, 5, 8, 16};
@@ -199,16 +201,21 @@ static bool run_rank(struct comm *comm, void *arg)
     return good;
 }
 
-static void run_matrix(enum world_kind kind, uint32_t n_ranks, size_t count)
+static void run_matrix_with(enum world_kind kind, uint32_t n_ranks, size_t count, world_fn *run)
 {
     struct matrix matrix;
     struct world world;
 
     world_init(&world, n_ranks, 60 * 1000);
     matrix_init(&matrix, n_ranks, count);
-    assert_int_equal(world_run(&world, kind, run_rank, &matrix), 0);
+    assert_int_equal(world_run(&world, kind, run, &matrix), 0);
     matrix_release(&matrix);
     world_release(&world);
+}
+
+static void run_matrix(enum world_kind kind, uint32_t n_ranks, size_t count)
+{
+    run_matrix_with(kind, n_ranks, count, run_rank);
 }
 
 /* Sanitizers see all code paths in fewer cells. */
@@ -238,13 +245,22 @@ static void test_processes(void **state)
     run_matrix(WORLD_PROCESSES, 3, 64);
 }
 
-/* Pieces and shares: counts around and above what one of them holds. */
+/* A rank whose memory the others cannot find. */
+static bool run_hidden(struct comm *comm, void *arg)
+{
+    ((struct shm *)comm)->self->probe++;
+    return run_rank(comm, arg);
+}
+
+/* Pieces and shares, and vectors that are read where they lie: counts around and above what one
+ * piece holds. */
 static void test_pieces(void **state)
 {
     (void)state;
-    run_matrix(WORLD_THREADS, 2, 16 * 1024 + 3);
+    run_matrix_with(WORLD_THREADS, 2, 16 * 1024 + 3, run_rank);
     if (!WORLD_SANITIZED) {
-        run_matrix(WORLD_THREADS, 3, 33 * 1024 - 1);
+        run_matrix_with(WORLD_PROCESSES, 2, 33 * 1024 - 1, run_rank);
+        run_matrix_with(WORLD_THREADS, 3, 33 * 1024 - 1, run_hidden);
     }
 }
 

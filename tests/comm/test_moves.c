@@ -6,6 +6,8 @@
  */
 #include "cells.h"
 
+#include "comm/shm_priv.h"
+
 static const uint32_t rank_counts[] = {1, 2, 3, 5, 8, 16};
 static const size_t counts[] = {0, 1, 7, 64, 4097};
 
@@ -286,16 +288,21 @@ static bool run_rank(struct comm *comm, void *arg)
     return good;
 }
 
-static void run_moves(enum world_kind kind, uint32_t n_ranks, size_t count)
+static void run_moves_with(enum world_kind kind, uint32_t n_ranks, size_t count, world_fn *run)
 {
     struct cells cells;
     struct world world;
 
     world_init(&world, n_ranks, 60 * 1000);
     cells_init(&cells, n_ranks, count);
-    assert_int_equal(world_run(&world, kind, run_rank, &cells), 0);
+    assert_int_equal(world_run(&world, kind, run, &cells), 0);
     cells_release(&cells);
     world_release(&world);
+}
+
+static void run_moves(enum world_kind kind, uint32_t n_ranks, size_t count)
+{
+    run_moves_with(kind, n_ranks, count, run_rank);
 }
 
 /* Sanitizers see all code paths in fewer cells. */
@@ -324,11 +331,89 @@ static void test_processes(void **state)
     run_moves(WORLD_PROCESSES, 3, 4097);
 }
 
-/* More than all chunks of a channel and several pieces. */
+/* A rank whose memory the others cannot find. */
+static bool run_hidden(struct comm *comm, void *arg)
+{
+    ((struct shm *)comm)->self->probe++;
+    return run_rank(comm, arg);
+}
+
+/* More than all chunks of a channel and several pieces; read where it lies, or not. */
 static void test_pieces(void **state)
 {
     (void)state;
-    run_moves(WORLD_THREADS, 2, 150001);
+    run_moves(WORLD_THREADS, 2, 50001);
+    run_moves(WORLD_PROCESSES, 3, 20001);
+    run_moves_with(WORLD_THREADS, 2, 50001, run_hidden);
+}
+
+enum { REUSED = 50000 };
+
+/* One call of many that reads in and is to give got (NULL: nothing on this rank). */
+static enum status reuse(struct comm *comm, uint32_t number, uint32_t *in, uint32_t *out,
+                         const uint32_t **ret_got, struct err *err)
+{
+    struct comm_data data = {in, out, REUSED, COMM_U32, NULL};
+
+    *ret_got = out;
+    switch (number % 4) {
+    case 0:
+        *ret_got = comm->rank == 0 ? NULL : out;
+        return comm->rank == 0 ? comm_send(comm, in, REUSED, COMM_U32, 1, err)
+                               : comm_recv(comm, out, REUSED, COMM_U32, 0, err);
+    case 1:
+        return comm_broadcast(comm, &data, 0, err);
+    case 2:
+        return comm_all_gather(comm, &data, err);
+    default:
+        return comm_all_reduce(comm, &data, COMM_MAX, err);
+    }
+}
+
+/* What a rank gave is its own again when its call returns, however slow the others are. */
+static bool run_reuse(struct comm *comm, void *arg)
+{
+    uint32_t *in = xcalloc(REUSED, sizeof(*in));
+    uint32_t *out = xcalloc(2 * REUSED, sizeof(*out));
+    bool good = true;
+
+    (void)arg;
+    for (uint32_t number = 0; number < 24 && good; number++) {
+        const uint32_t *got;
+        struct err err = {0};
+        enum status status;
+
+        for (uint32_t i = 0; i < REUSED; i++) {
+            in[i] = number * 1000 + i;
+        }
+        if (number / 4 % 2 == comm->rank) {
+            usleep(500);
+        }
+        status = reuse(comm, number, in, out, &got, &err);
+        memset(in, 0xee, REUSED * sizeof(*in));
+        for (uint32_t i = 0; i < REUSED && status == STATUS_OK && got != NULL; i++) {
+            good = good && got[i] == number * 1000 + i;
+        }
+        if (status != STATUS_OK || !good) {
+            print_error("rank %u, call %u: %s\n", comm->rank, number, err.text);
+            good = false;
+        }
+    }
+    free(in);
+    free(out);
+    return good;
+}
+
+static void test_reuse(void **state)
+{
+    (void)state;
+    for (unsigned kind = 0; kind < 2; kind++) {
+        struct world world;
+
+        world_init(&world, 2, 60 * 1000);
+        assert_int_equal(world_run(&world, (enum world_kind)kind, run_reuse, NULL), 0);
+        world_release(&world);
+    }
 }
 
 static void test_self(void **state)
@@ -348,10 +433,9 @@ static void test_self(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_self),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_processes),
-        cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_self),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_processes), cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_reuse),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
