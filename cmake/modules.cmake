@@ -29,6 +29,8 @@ lockstep_module(chat DEPS json base)
 # level 4
 lockstep_module(engine DEPS model sample rpc ops comm weights tensor json base PkgConfig::XXHASH)
 lockstep_module(world DEPS sched rpc comm json base)
+lockstep_module(lib DEPS world comm tensor base)
+target_include_directories(lib PUBLIC ${PROJECT_SOURCE_DIR}/include)
 lockstep_module(gateway DEPS world sched rpc chat tokenizer sample metrics json base)
 # level 5
 lockstep_module(web DEPS base)
@@ -47,6 +49,8 @@ if(cmd_sources)
   target_link_libraries(lockstep PRIVATE api web gateway hub http sched metrics world engine chat tokenizer sample model cpu comm weights config json
     PkgConfig::EDIT PkgConfig::HWLOC PkgConfig::XXHASH)
 endif()
+
+include(${PROJECT_SOURCE_DIR}/cmake/library.cmake)
 
 if(CMOCKA_FOUND)
   lockstep_tests(base INPUT)
@@ -71,6 +75,7 @@ if(CMOCKA_FOUND)
   lockstep_tests(chat INPUT)
   lockstep_tests(engine SLOW test_bits test_ranks test_draw test_respawn DEPS cpu THREADED test_draw test_draw_refused)
   lockstep_tests(world SLOW test_supervisor test_supervisor_faults test_supervisor_talk THREADED test_spawner test_control)
+  lockstep_tests(lib THREADED test_world test_faults test_collectives)
 endif()
 file(GLOB fuzz_lists CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/fuzz/*.cmake)
 foreach(list ${fuzz_lists}) # one file a module: its lockstep_fuzz() lines
