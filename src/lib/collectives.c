@@ -160,6 +160,48 @@ static void set_peer(struct request *request, uint32_t peer)
     }
 }
 
+/* A collective of one handle a rank and direction. */
+struct collective {
+    uint32_t kind;
+    struct check_shape shape;
+    bool reduces;
+    bool has_root;
+    enum lockstep_reduction reduction;
+    uint32_t root;
+};
+
+static enum lockstep_status start(struct request *request, const struct collective *what,
+                                  struct lockstep_tensor *const *in,
+                                  struct lockstep_tensor *const *out)
+{
+    struct lockstep_world *world = request->world;
+    enum lockstep_status status = begin(request, what->shape.name);
+
+    if (status != LOCKSTEP_OK) {
+        return status;
+    }
+    if (what->has_root) {
+        status = check_rank(world, what->shape.name, "root", what->root, request->error);
+    }
+    if (status == LOCKSTEP_OK && what->reduces) {
+        status =
+            check_reduction(what->shape.name, what->reduction, request->options, request->error);
+    }
+    if (status == LOCKSTEP_OK) {
+        status = check_fill(world, request->op, &what->shape, in, out, request->error);
+    }
+    if (status == LOCKSTEP_OK) {
+        if (what->reduces) {
+            set_reduction(request, what->reduction);
+        }
+        if (what->has_root) {
+            set_peer(request, what->root);
+        }
+        take_parts(request, what->kind, all_ranks(world));
+    }
+    return finish(request, status);
+}
+
 enum lockstep_status lockstep_all_reduce(struct lockstep_world *world,
                                          struct lockstep_tensor *const *in,
                                          struct lockstep_tensor *const *out,
@@ -168,22 +210,14 @@ enum lockstep_status lockstep_all_reduce(struct lockstep_world *world,
                                          struct lockstep_op **ret_op, struct lockstep_error *error)
 {
     struct request request = {.world = world, .options = options, .ret_op = ret_op, .error = error};
-    const struct check_shape shape = {
-        .name = "all_reduce", .only_in = UINT32_MAX, .only_out = UINT32_MAX};
-    enum lockstep_status status = begin(&request, shape.name);
+    const struct collective what = {
+        .kind = LOCKSTEP_ALL_REDUCE,
+        .shape = {.name = "all_reduce", .only_in = UINT32_MAX, .only_out = UINT32_MAX},
+        .reduces = true,
+        .reduction = reduction,
+    };
 
-    if (status != LOCKSTEP_OK) {
-        return status;
-    }
-    status = check_reduction(shape.name, reduction, options, error);
-    if (status == LOCKSTEP_OK) {
-        status = check_fill(world, request.op, &shape, in, out, error);
-    }
-    if (status == LOCKSTEP_OK) {
-        set_reduction(&request, reduction);
-        take_parts(&request, LOCKSTEP_ALL_REDUCE, all_ranks(world));
-    }
-    return finish(&request, status);
+    return start(&request, &what, in, out);
 }
 
 enum lockstep_status lockstep_all_gather(struct lockstep_world *world,
@@ -193,23 +227,16 @@ enum lockstep_status lockstep_all_gather(struct lockstep_world *world,
                                          struct lockstep_op **ret_op, struct lockstep_error *error)
 {
     struct request request = {.world = world, .options = options, .ret_op = ret_op, .error = error};
-    const struct check_shape shape = {
-        .name = "all_gather",
-        .out_all = true,
-        .in_place_share = true,
-        .only_in = UINT32_MAX,
-        .only_out = UINT32_MAX,
+    const struct collective what = {
+        .kind = LOCKSTEP_ALL_GATHER,
+        .shape = {.name = "all_gather",
+                  .out_all = true,
+                  .in_place_share = true,
+                  .only_in = UINT32_MAX,
+                  .only_out = UINT32_MAX},
     };
-    enum lockstep_status status = begin(&request, shape.name);
 
-    if (status != LOCKSTEP_OK) {
-        return status;
-    }
-    status = check_fill(world, request.op, &shape, in, out, error);
-    if (status == LOCKSTEP_OK) {
-        take_parts(&request, LOCKSTEP_ALL_GATHER, all_ranks(world));
-    }
-    return finish(&request, status);
+    return start(&request, &what, in, out);
 }
 
 enum lockstep_status
@@ -219,27 +246,18 @@ lockstep_reduce_scatter(struct lockstep_world *world, struct lockstep_tensor *co
                         struct lockstep_error *error)
 {
     struct request request = {.world = world, .options = options, .ret_op = ret_op, .error = error};
-    const struct check_shape shape = {
-        .name = "reduce_scatter",
-        .in_all = true,
-        .in_place_share = true,
-        .only_in = UINT32_MAX,
-        .only_out = UINT32_MAX,
+    const struct collective what = {
+        .kind = LOCKSTEP_REDUCE_SCATTER,
+        .shape = {.name = "reduce_scatter",
+                  .in_all = true,
+                  .in_place_share = true,
+                  .only_in = UINT32_MAX,
+                  .only_out = UINT32_MAX},
+        .reduces = true,
+        .reduction = reduction,
     };
-    enum lockstep_status status = begin(&request, shape.name);
 
-    if (status != LOCKSTEP_OK) {
-        return status;
-    }
-    status = check_reduction(shape.name, reduction, options, error);
-    if (status == LOCKSTEP_OK) {
-        status = check_fill(world, request.op, &shape, in, out, error);
-    }
-    if (status == LOCKSTEP_OK) {
-        set_reduction(&request, reduction);
-        take_parts(&request, LOCKSTEP_REDUCE_SCATTER, all_ranks(world));
-    }
-    return finish(&request, status);
+    return start(&request, &what, in, out);
 }
 
 enum lockstep_status lockstep_broadcast(struct lockstep_world *world,
@@ -249,21 +267,14 @@ enum lockstep_status lockstep_broadcast(struct lockstep_world *world,
                                         struct lockstep_op **ret_op, struct lockstep_error *error)
 {
     struct request request = {.world = world, .options = options, .ret_op = ret_op, .error = error};
-    const struct check_shape shape = {.name = "broadcast", .only_in = root, .only_out = UINT32_MAX};
-    enum lockstep_status status = begin(&request, shape.name);
+    const struct collective what = {
+        .kind = LOCKSTEP_BROADCAST,
+        .shape = {.name = "broadcast", .only_in = root, .only_out = UINT32_MAX},
+        .has_root = true,
+        .root = root,
+    };
 
-    if (status != LOCKSTEP_OK) {
-        return status;
-    }
-    status = check_rank(world, shape.name, "root", root, error);
-    if (status == LOCKSTEP_OK) {
-        status = check_fill(world, request.op, &shape, in, out, error);
-    }
-    if (status == LOCKSTEP_OK) {
-        set_peer(&request, root);
-        take_parts(&request, LOCKSTEP_BROADCAST, all_ranks(world));
-    }
-    return finish(&request, status);
+    return start(&request, &what, in, out);
 }
 
 enum lockstep_status lockstep_reduce(struct lockstep_world *world,
@@ -274,25 +285,16 @@ enum lockstep_status lockstep_reduce(struct lockstep_world *world,
                                      struct lockstep_op **ret_op, struct lockstep_error *error)
 {
     struct request request = {.world = world, .options = options, .ret_op = ret_op, .error = error};
-    const struct check_shape shape = {.name = "reduce", .only_in = UINT32_MAX, .only_out = root};
-    enum lockstep_status status = begin(&request, shape.name);
+    const struct collective what = {
+        .kind = LOCKSTEP_REDUCE,
+        .shape = {.name = "reduce", .only_in = UINT32_MAX, .only_out = root},
+        .reduces = true,
+        .reduction = reduction,
+        .has_root = true,
+        .root = root,
+    };
 
-    if (status != LOCKSTEP_OK) {
-        return status;
-    }
-    status = check_rank(world, shape.name, "root", root, error);
-    if (status == LOCKSTEP_OK) {
-        status = check_reduction(shape.name, reduction, options, error);
-    }
-    if (status == LOCKSTEP_OK) {
-        status = check_fill(world, request.op, &shape, in, out, error);
-    }
-    if (status == LOCKSTEP_OK) {
-        set_reduction(&request, reduction);
-        set_peer(&request, root);
-        take_parts(&request, LOCKSTEP_REDUCE, all_ranks(world));
-    }
-    return finish(&request, status);
+    return start(&request, &what, in, out);
 }
 
 enum lockstep_status lockstep_all_to_all(struct lockstep_world *world,
@@ -302,23 +304,16 @@ enum lockstep_status lockstep_all_to_all(struct lockstep_world *world,
                                          struct lockstep_op **ret_op, struct lockstep_error *error)
 {
     struct request request = {.world = world, .options = options, .ret_op = ret_op, .error = error};
-    const struct check_shape shape = {
-        .name = "all_to_all",
-        .in_all = true,
-        .out_all = true,
-        .only_in = UINT32_MAX,
-        .only_out = UINT32_MAX,
+    const struct collective what = {
+        .kind = LOCKSTEP_ALL_TO_ALL,
+        .shape = {.name = "all_to_all",
+                  .in_all = true,
+                  .out_all = true,
+                  .only_in = UINT32_MAX,
+                  .only_out = UINT32_MAX},
     };
-    enum lockstep_status status = begin(&request, shape.name);
 
-    if (status != LOCKSTEP_OK) {
-        return status;
-    }
-    status = check_fill(world, request.op, &shape, in, out, error);
-    if (status == LOCKSTEP_OK) {
-        take_parts(&request, LOCKSTEP_ALL_TO_ALL, all_ranks(world));
-    }
-    return finish(&request, status);
+    return start(&request, &what, in, out);
 }
 
 /* One rank's part of an operation between two. */
