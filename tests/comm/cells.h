@@ -6,6 +6,9 @@
 #include "world.h"
 
 #include "base/mem.h"
+#include "comm/shm_priv.h"
+
+static const size_t cells_counts[] = {0, 1, 7, 64, 4097};
 
 struct cells {
     uint32_t n_ranks;
@@ -128,4 +131,27 @@ static inline bool cells_went_well(const struct comm *comm, const struct cells *
                     (unsigned long long)cells->seed, err->text);
     }
     return status == STATUS_OK;
+}
+
+/* Calls run for all numbers of ranks and counts of the matrix, as threads. */
+static inline void cells_each(void (*run)(enum world_kind kind, uint32_t n_ranks, size_t count))
+{
+    static const uint32_t n_ranks[] = {1, 2, 3, 5, 8, 16};
+
+    for (size_t i = 0; i < ARRAY_LEN(n_ranks); i++) {
+        for (size_t j = 0; j < ARRAY_LEN(cells_counts); j++) {
+            /* sanitizers see all code paths in fewer cells */
+            if (WORLD_SANITIZED && (n_ranks[i] == 5 || n_ranks[i] == 8 || cells_counts[j] == 64 ||
+                                    (n_ranks[i] == 16 && cells_counts[j] > 64))) {
+                continue;
+            }
+            run(WORLD_THREADS, n_ranks[i], cells_counts[j]);
+        }
+    }
+}
+
+/* Makes the rank one whose memory the others cannot find. */
+static inline void cells_hide(struct comm *comm)
+{
+    ((struct shm *)comm)->self->probe++;
 }

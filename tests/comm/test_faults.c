@@ -14,17 +14,6 @@ static void sleep_ms(unsigned ms)
 }
 
 /* Says what was expected of a call and did not happen. */
-static bool expect(const struct comm *comm, enum status found, enum status expected,
-                   const struct err *err, const char *text)
-{
-    if (found != expected || (text != NULL && strstr(err->text, text) == NULL)) {
-        print_error("rank %u: status %d, expected %d: '%s', expected '%s'\n", comm->rank, found,
-                    expected, err->text, text == NULL ? "" : text);
-        return false;
-    }
-    return true;
-}
-
 static enum status reduce(struct comm *comm, size_t count, enum comm_type type,
                           enum comm_reduction what, struct err *err)
 {
@@ -112,12 +101,12 @@ static bool run_different(struct comm *comm, void *arg)
     struct err again = {0};
     enum status status = reduce(comm, 7, COMM_U32, COMM_SUM, &err);
 
-    if (!expect(comm, status, STATUS_OK, &err, NULL)) {
+    if (!world_expects(comm, status, STATUS_OK, &err, NULL)) {
         return false;
     }
     status = call_differently(comm, difference, &err);
-    return expect(comm, status, STATUS_INVALID, &err, text) &&
-           expect(comm, comm_barrier(comm, &again), STATUS_INVALID, &again, err.text);
+    return world_expects(comm, status, STATUS_INVALID, &err, text) &&
+           world_expects(comm, comm_barrier(comm, &again), STATUS_INVALID, &again, err.text);
 }
 
 static void test_different(void **state)
@@ -149,7 +138,7 @@ static bool run_ranges(struct comm *comm, void *arg)
     enum status status = sum_leaves(comm, ranges->n_leaves, ranges->first[comm->rank],
                                     ranges->n_owned[comm->rank], &err);
 
-    return expect(comm, status, ranges->status, &err, ranges->text);
+    return world_expects(comm, status, ranges->status, &err, ranges->text);
 }
 
 static void test_ranges(void **state)
@@ -197,7 +186,7 @@ static bool run_many_trees(struct comm *comm, void *arg)
         for (uint32_t r = 0; r < tree.n_roots; r++) {
             partial[4 * r] = 1.0f + (float)comm->rank; /* small integers: any order is exact */
         }
-        if (!expect(comm, comm_sum_tree(comm, &tree, &err), STATUS_OK, &err, NULL)) {
+        if (!world_expects(comm, comm_sum_tree(comm, &tree, &err), STATUS_OK, &err, NULL)) {
             return false;
         }
         for (uint32_t r = 0; r < comm->n_ranks; r++) {
@@ -235,10 +224,10 @@ static bool run_uneven(struct comm *comm, void *arg)
         if (i % 50 == comm->rank) {
             sleep_ms(3);
         }
-        if (!expect(comm,
-                    comm_all_reduce(comm, &(struct comm_data){&value, &value, 1, COMM_U32},
-                                    COMM_SUM, &err),
-                    STATUS_OK, &err, NULL)) {
+        if (!world_expects(comm,
+                           comm_all_reduce(comm, &(struct comm_data){&value, &value, 1, COMM_U32},
+                                           COMM_SUM, &err),
+                           STATUS_OK, &err, NULL)) {
             return false;
         }
         if (value != i * (comm->n_ranks * (comm->n_ranks + 1) / 2)) {
@@ -269,7 +258,7 @@ static bool run_absent(struct comm *comm, void *arg)
     uint64_t waited_ms;
 
     (void)arg;
-    if (!expect(comm, comm_barrier(comm, &err), STATUS_OK, &err, NULL)) {
+    if (!world_expects(comm, comm_barrier(comm, &err), STATUS_OK, &err, NULL)) {
         return false;
     }
     if (comm->rank == ODD) {
@@ -277,13 +266,13 @@ static bool run_absent(struct comm *comm, void *arg)
         return true;
     }
     began = clock_ns();
-    if (!expect(comm, comm_barrier(comm, &err), STATUS_TIMEOUT, &err,
-                "rank 1 did not arrive within 150 ms")) {
+    if (!world_expects(comm, comm_barrier(comm, &err), STATUS_TIMEOUT, &err,
+                       "rank 1 did not arrive within 150 ms")) {
         return false;
     }
     waited_ms = (clock_ns() - began) / 1000000;
     return waited_ms >= 149 &&
-           expect(comm, comm_barrier(comm, &err), STATUS_TIMEOUT, &err, "rank 1");
+           world_expects(comm, comm_barrier(comm, &err), STATUS_TIMEOUT, &err, "rank 1");
 }
 
 static void test_absent(void **state)
@@ -335,7 +324,7 @@ static bool run_leaver(struct comm *comm, void *arg)
 
     (void)arg;
     return comm->rank == ODD ||
-           expect(comm, comm_barrier(comm, &err), STATUS_LINK, &err, "rank 1 has left");
+           world_expects(comm, comm_barrier(comm, &err), STATUS_LINK, &err, "rank 1 has left");
 }
 
 static void test_left(void **state)
@@ -360,8 +349,8 @@ static bool run_cancelled(struct comm *comm, void *arg)
     struct err err = {0};
 
     (void)arg;
-    return comm->rank == ODD ||
-           expect(comm, comm_barrier(comm, &err), STATUS_CANCELLED, &err, "the world was aborted");
+    return comm->rank == ODD || world_expects(comm, comm_barrier(comm, &err), STATUS_CANCELLED,
+                                              &err, "the world was aborted");
 }
 
 static void test_abort(void **state)
@@ -446,11 +435,12 @@ static bool run_until_killed(struct comm *comm, void *arg)
         }
     }
     if (status == STATUS_LINK && work->count == ARRAY_LEN(work->data)) {
-        return expect(comm, status, STATUS_LINK, &err,
-                      strstr(err.text, "has failed") == NULL ? "memory of rank 1 cannot be read"
-                                                             : "has failed");
+        return world_expects(comm, status, STATUS_LINK, &err,
+                             strstr(err.text, "has failed") == NULL
+                                 ? "memory of rank 1 cannot be read"
+                                 : "has failed");
     }
-    return expect(comm, status, STATUS_TIMEOUT, &err, "rank 1 did not arrive within");
+    return world_expects(comm, status, STATUS_TIMEOUT, &err, "rank 1 did not arrive within");
 }
 
 static void test_killed(void **state)

@@ -6,11 +6,7 @@
  */
 #include "cells.h"
 
-#include "comm/shm_priv.h"
 #include "reference.h"
-
-static const uint32_t rank_counts[] = {1, 2, 3, 5, 8, 16};
-static const size_t counts[] = {0, 1, 7, 64, 4097};
 
 struct matrix {
     struct cells cells;
@@ -218,24 +214,10 @@ static void run_matrix(enum world_kind kind, uint32_t n_ranks, size_t count)
     run_matrix_with(kind, n_ranks, count, run_rank);
 }
 
-/* Sanitizers see all code paths in fewer cells. */
-static bool is_left_out(uint32_t n_ranks, size_t count)
-{
-    return WORLD_SANITIZED &&
-           (n_ranks == 5 || n_ranks == 8 || count == 64 || (n_ranks == 16 && count > 64));
-}
-
 static void test_threads(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(rank_counts); i++) {
-        for (size_t j = 0; j < ARRAY_LEN(counts); j++) {
-            if (is_left_out(rank_counts[i], counts[j])) {
-                continue;
-            }
-            run_matrix(WORLD_THREADS, rank_counts[i], counts[j]);
-        }
-    }
+    cells_each(run_matrix);
 }
 
 static void test_processes(void **state)
@@ -248,7 +230,7 @@ static void test_processes(void **state)
 /* A rank whose memory the others cannot find. */
 static bool run_hidden(struct comm *comm, void *arg)
 {
-    ((struct shm *)comm)->self->probe++;
+    cells_hide(comm);
     return run_rank(comm, arg);
 }
 
@@ -267,11 +249,11 @@ static void test_pieces(void **state)
 static void test_self(void **state)
 {
     (void)state;
-    for (size_t j = 0; j < ARRAY_LEN(counts); j++) {
+    for (size_t j = 0; j < ARRAY_LEN(cells_counts); j++) {
         struct comm *self = comm_self_create();
         struct matrix matrix;
 
-        matrix_init(&matrix, 1, counts[j]);
+        matrix_init(&matrix, 1, cells_counts[j]);
         assert_true(run_rank(self, &matrix));
         matrix_release(&matrix);
         comm_destroy(&self);

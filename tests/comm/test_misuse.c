@@ -13,17 +13,6 @@ static struct comm_data data_of(void *in, void *out, size_t count, enum comm_typ
     return (struct comm_data){in, out, count, type, NULL};
 }
 
-static bool expect(const struct comm *comm, enum status found, enum status expected,
-                   const struct err *err, const char *text)
-{
-    if (found != expected || (text != NULL && strstr(err->text, text) == NULL)) {
-        print_error("rank %u: status %d, expected %d: '%s', expected '%s'\n", comm->rank, found,
-                    expected, err->text, text == NULL ? "" : text);
-        return false;
-    }
-    return true;
-}
-
 /* What is refused before anything is sent. */
 static void check_refused(struct comm *comm)
 {
@@ -232,11 +221,11 @@ static bool run_different(struct comm *comm, void *arg)
     struct err again = {0};
     enum status status = call_differently(comm, difference, &err);
 
-    return expect(comm, status, STATUS_INVALID, &err,
-                  sees_others ? "but rank 0 called" : texts[difference]) &&
-           expect(comm, comm_poll_error(comm, &again), STATUS_INVALID, &again, err.text) &&
-           expect(comm, comm_send(comm, words, 1, COMM_U32, (comm->rank + 1) % 3, &again),
-                  STATUS_INVALID, &again, err.text);
+    return world_expects(comm, status, STATUS_INVALID, &err,
+                         sees_others ? "but rank 0 called" : texts[difference]) &&
+           world_expects(comm, comm_poll_error(comm, &again), STATUS_INVALID, &again, err.text) &&
+           world_expects(comm, comm_send(comm, words, 1, COMM_U32, (comm->rank + 1) % 3, &again),
+                         STATUS_INVALID, &again, err.text);
 }
 
 static void test_different(void **state)
@@ -262,7 +251,7 @@ static bool run_other_message(struct comm *comm, void *arg)
     enum status status = comm->rank == 0 ? comm_send(comm, memory, COUNT, COMM_U8, 1, &err)
                                          : comm_recv(comm, memory + COUNT, COUNT, COMM_I8, 0, &err);
 
-    return expect(comm, status, STATUS_INVALID, &err, text);
+    return world_expects(comm, status, STATUS_INVALID, &err, text);
 }
 
 static void test_other_message(void **state)
@@ -379,7 +368,7 @@ static bool run_crossed(struct comm *comm, void *arg)
         }
         status = status == STATUS_OK ? comm_group_end(comm, &err) : status;
     }
-    return expect(comm, status, STATUS_OK, &err, NULL) && word == 2 &&
+    return world_expects(comm, status, STATUS_OK, &err, NULL) && word == 2 &&
            (comm->rank == 0 || memory[2 * COUNT - 1] == 0x33);
 }
 

@@ -6,11 +6,6 @@
  */
 #include "cells.h"
 
-#include "comm/shm_priv.h"
-
-static const uint32_t rank_counts[] = {1, 2, 3, 5, 8, 16};
-static const size_t counts[] = {0, 1, 7, 64, 4097};
-
 enum { GUARD = 64, FILL = 0x5a };
 
 /* What one rank of a world works with. */
@@ -305,24 +300,10 @@ static void run_moves(enum world_kind kind, uint32_t n_ranks, size_t count)
     run_moves_with(kind, n_ranks, count, run_rank);
 }
 
-/* Sanitizers see all code paths in fewer cells. */
-static bool is_left_out(uint32_t n_ranks, size_t count)
-{
-    return WORLD_SANITIZED &&
-           (n_ranks == 5 || n_ranks == 8 || count == 64 || (n_ranks == 16 && count > 64));
-}
-
 static void test_threads(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(rank_counts); i++) {
-        for (size_t j = 0; j < ARRAY_LEN(counts); j++) {
-            if (is_left_out(rank_counts[i], counts[j])) {
-                continue;
-            }
-            run_moves(WORLD_THREADS, rank_counts[i], counts[j]);
-        }
-    }
+    cells_each(run_moves);
 }
 
 static void test_processes(void **state)
@@ -334,7 +315,7 @@ static void test_processes(void **state)
 /* A rank whose memory the others cannot find. */
 static bool run_hidden(struct comm *comm, void *arg)
 {
-    ((struct shm *)comm)->self->probe++;
+    cells_hide(comm);
     return run_rank(comm, arg);
 }
 
@@ -419,11 +400,11 @@ static void test_reuse(void **state)
 static void test_self(void **state)
 {
     (void)state;
-    for (size_t j = 0; j < ARRAY_LEN(counts); j++) {
+    for (size_t j = 0; j < ARRAY_LEN(cells_counts); j++) {
         struct comm *self = comm_self_create();
         struct cells cells;
 
-        cells_init(&cells, 1, counts[j]);
+        cells_init(&cells, 1, cells_counts[j]);
         assert_true(run_rank(self, &cells));
         cells_release(&cells);
         comm_destroy(&self);

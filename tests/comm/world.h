@@ -43,6 +43,19 @@ struct world {
 
 typedef bool world_fn(struct comm *comm, void *arg);
 
+/* False, and says what was found, if a call did not end as expected. text: part of its error, or
+ * NULL. */
+static inline bool world_expects(const struct comm *comm, enum status found, enum status expected,
+                                 const struct err *err, const char *text)
+{
+    if (found != expected || (text != NULL && strstr(err->text, text) == NULL)) {
+        print_error("rank %u: status %d, expected %d: '%s', expected '%s'\n", comm->rank, found,
+                    expected, err->text, text == NULL ? "" : text);
+        return false;
+    }
+    return true;
+}
+
 static inline void world_init(struct world *world, uint32_t n_ranks, uint32_t timeout_ms)
 {
     world->n_ranks = n_ranks;

@@ -608,6 +608,7 @@ static void test_other_user(void **state)
 
     (void)state;
     if (geteuid() != 0) {
+        print_message("skipped: only root can become another user\n");
         skip();
     }
     scene_begin(&scene);
