@@ -248,25 +248,25 @@ VEC_INLINE void tile_step(struct tile_shape shape, const struct gemm_tile *tile,
     tile_fold(shape, n < TILE_STEP, &e, &o, sums);
 }
 
-/* The same in two passes. */
+/* A whole step in two passes. */
 VEC_INLINE void tile_step_tall(struct tile_shape shape, const struct gemm_tile *tile,
-                               const uint8_t *w, const float *x, uint32_t n, float *sums)
+                               const uint8_t *w, const float *x, float *sums)
 {
     const size_t pair = tile_weight_bytes(shape, 2);
     struct tile_accs accs = tile_zero();
     struct tile_accs even;
 
-    for (uint32_t k = 0; k < (n + 1) / 2; k++) {
+    for (uint32_t k = 0; k < TILE_STEP / 2; k++) {
         tile_column(shape, tile_load(shape, tile, w + k * pair, 0), x + 2 * k * TILE_STRIDE, &accs);
     }
     even = accs;
     __asm__ volatile("" : "+m"(even)); /* not in registers, which the odd columns need */
     accs = tile_zero();
     x += TILE_STRIDE;
-    for (uint32_t k = 0; k < n / 2; k++) {
+    for (uint32_t k = 0; k < TILE_STEP / 2; k++) {
         tile_column(shape, tile_load(shape, tile, w + k * pair, 1), x + 2 * k * TILE_STRIDE, &accs);
     }
-    tile_fold(shape, n < TILE_STEP, &even, &accs, sums);
+    tile_fold(shape, false, &even, &accs, sums);
 }
 
 /* One step's part of tile->fetch; returns where the next one's begins. */
@@ -299,7 +299,7 @@ VEC_INLINE void tile_compute(struct tile_shape shape, const struct gemm_tile *ti
         if (shape.rows <= TILE_ONE_PASS) {
             tile_step(shape, tile, w, x, TILE_STEP, sums);
         } else {
-            tile_step_tall(shape, tile, w, x, TILE_STEP, sums);
+            tile_step_tall(shape, tile, w, x, sums);
         }
         w += tile_weight_bytes(shape, TILE_STEP);
         x += TILE_STEP * TILE_STRIDE;
