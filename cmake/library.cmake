@@ -88,12 +88,32 @@ if(NOT LOCKSTEP_SANITIZE)
     COMPONENT library)
 endif()
 
-# The examples are programs like anybody's: they link the shared library and are run as tests.
-file(GLOB lockstep_examples CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.c)
+# The examples are programs like anybody's: they link the shared library and are run as tests. Those in
+# C++ are built where there is a C++ compiler, by default the sibling of the C compiler.
+if(NOT CMAKE_CXX_COMPILER AND CMAKE_C_COMPILER_ID STREQUAL "Clang")
+  find_program(CMAKE_CXX_COMPILER NAMES clang++)
+elseif(NOT CMAKE_CXX_COMPILER AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  find_program(CMAKE_CXX_COMPILER NAMES g++)
+endif()
+include(CheckLanguage)
+check_language(CXX)
+if(CMAKE_CXX_COMPILER)
+  enable_language(CXX)
+endif()
+file(GLOB lockstep_examples CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.c
+  ${PROJECT_SOURCE_DIR}/examples/*.cpp)
 foreach(source ${lockstep_examples})
+  if(source MATCHES "\\.cpp$" AND NOT CMAKE_CXX_COMPILER)
+    message(STATUS "no C++ compiler: ${source} is left out")
+    continue()
+  endif()
   get_filename_component(name ${source} NAME_WE)
   add_executable(example_${name} ${source})
   target_link_libraries(example_${name} PRIVATE lockstep_shared)
+  set_target_properties(example_${name} PROPERTIES
+    CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF)
+  target_compile_options(example_${name} PRIVATE -Wall -Wextra -Wpedantic
+    $<$<BOOL:${LOCKSTEP_WERROR}>:-Werror>)
   if(LOCKSTEP_SANITIZE)
     target_compile_options(example_${name} PRIVATE -fsanitize=${LOCKSTEP_SANITIZE} -g)
     target_link_options(example_${name} PRIVATE -fsanitize=${LOCKSTEP_SANITIZE})
