@@ -74,6 +74,9 @@ endif()
 
 # cmake --install BUILD --component library
 include(GNUInstallDirs)
+# pkg-config finds the prefix from where the file lies, so that --prefix and a move work.
+file(RELATIVE_PATH LOCKSTEP_PC_UP /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
+string(REGEX REPLACE "/$" "" LOCKSTEP_PC_UP "${LOCKSTEP_PC_UP}")
 configure_file(${PROJECT_SOURCE_DIR}/dist/lockstep.pc.in ${PROJECT_BINARY_DIR}/lockstep.pc @ONLY)
 install(TARGETS lockstep_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
   COMPONENT library NAMELINK_COMPONENT library)
@@ -121,3 +124,14 @@ foreach(source ${lockstep_examples})
   add_test(NAME lib/example/${name} COMMAND example_${name})
   set_tests_properties(lib/example/${name} PROPERTIES TIMEOUT 120)
 endforeach()
+
+# Of what is delivered there is one kind, so that sanitized builds have nothing to check here.
+find_program(PYTHON3 NAMES python3)
+if(PYTHON3 AND NOT LOCKSTEP_SANITIZE)
+  add_test(NAME lib/abi COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tests/lib/check_abi.py
+    $<TARGET_FILE:lockstep_shared> ${CMAKE_C_COMPILER} --static ${PROJECT_BINARY_DIR}/liblockstep.a)
+  add_test(NAME lib/install COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tests/lib/check_install.py
+    ${CMAKE_COMMAND} ${PROJECT_BINARY_DIR} ${CMAKE_C_COMPILER} ${CMAKE_CXX_COMPILER})
+  add_test(NAME lib/reference COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tools/library-reference --check)
+  set_tests_properties(lib/abi lib/install lib/reference PROPERTIES TIMEOUT 300)
+endif()

@@ -130,11 +130,12 @@ LOCKSTEP_API enum lockstep_status lockstep_sim_fault(struct lockstep_device *dev
 
 /* ---- Where devices are ---- */
 
-enum lockstep_distance { /* the nearest that two devices share */
-                         LOCKSTEP_SAME_DEVICE,
-                         LOCKSTEP_SAME_NODE, /* a NUMA node */
-                         LOCKSTEP_SAME_HOST,
-                         LOCKSTEP_APART, /* nothing; they cannot be in one world */
+/* The nearest that two devices share. */
+enum lockstep_distance {
+    LOCKSTEP_SAME_DEVICE,
+    LOCKSTEP_SAME_NODE, /* a NUMA node */
+    LOCKSTEP_SAME_HOST,
+    LOCKSTEP_APART, /* nothing; they cannot be in one world */
 };
 
 struct lockstep_place {
