@@ -75,7 +75,7 @@ if(CMOCKA_FOUND)
   lockstep_tests(chat INPUT)
   lockstep_tests(engine SLOW test_bits test_ranks test_draw test_respawn DEPS cpu THREADED test_draw test_draw_refused)
   lockstep_tests(world SLOW test_supervisor test_supervisor_faults test_supervisor_talk THREADED test_spawner test_control)
-  lockstep_tests(lib THREADED test_world test_faults test_collectives test_misuse)
+  lockstep_tests(lib THREADED test_world test_faults test_collectives test_misuse test_deadlines test_processes)
 endif()
 file(GLOB fuzz_lists CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/fuzz/*.cmake)
 foreach(list ${fuzz_lists}) # one file a module: its lockstep_fuzz() lines

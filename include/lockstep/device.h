@@ -61,6 +61,8 @@ struct lockstep_device_config {
     uint32_t queue_limit;  /* operations that wait; default 1024 */
     uint32_t start_ms;     /* a start that takes longer failed; default: no limit */
     uint32_t start_tries;  /* failed starts in a row until the device is failed; default 3 */
+    uint32_t stopped_ms;   /* own_process: one that is stopped (SIGSTOP) that long while it has
+                              something to do is lost; default 1000; UINT32_MAX: never */
     uint64_t memory_bytes; /* own_process: its memory for tensors; default 4 GiB, used as needed */
     const struct lockstep_function *functions; /* borrowed */
     size_t n_functions;

@@ -75,7 +75,9 @@ struct lockstep_call_args {
 };
 
 /* Runs a registered function on a device, after what is queued there. Without tensors it waits for
- * a context that is not up yet; with tensors it needs theirs. */
+ * a context that is not up yet; with tensors it needs theirs. One that runs past its deadline ends
+ * with TIMEOUT for whoever waits; in a process of its own the context is then lost, otherwise
+ * it goes on, keeps the device, and uses its tensors' memory until it returns. */
 LOCKSTEP_API enum lockstep_status
 lockstep_call(struct lockstep_device *device, const char *function,
               const struct lockstep_call_args *args, const struct lockstep_options *options,

@@ -77,7 +77,9 @@ enum lockstep_reduction {
 struct lockstep_op;
 
 /* Called once, when the operation is complete, on a thread of the library: it may start further
- * operations but must not wait for any (waiting there is refused). op is lent for the call. */
+ * operations but must not wait for any (waiting there is refused). op is lent for the call. After a
+ * call that is not in a process of its own this may be later than the deadline: when the function
+ * has returned. */
 typedef void lockstep_done_fn(void *arg, struct lockstep_op *op, enum lockstep_status status);
 
 struct lockstep_group;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "lib/fail.h"
 #include "lib/op.h"
@@ -11,8 +12,15 @@ static void called(struct task *task, const struct work_result *result)
 {
     struct op_part *part = task->arg;
 
+    if (!op_claim(part->op)) {
+        op_forget(part->op);
+        return;
+    }
     part->result = *result;
-    op_end(part->op, result->status, result->text);
+    if (result->status == LOCKSTEP_CANCELLED && clock_ns() >= part->op->deadline_ns) {
+        part->result.status = LOCKSTEP_TIMEOUT;
+    }
+    op_end(part->op, part->result.status, part->result.text);
 }
 
 static enum lockstep_status check_tensors(const struct lockstep_device *device,
@@ -116,6 +124,8 @@ enum lockstep_status lockstep_call(struct lockstep_device *device, const char *f
         return status;
     }
     op = op_create("call", 1, options, ret_op != NULL);
+    device_ref(device);
+    op->device = device;
     op->call = xalloc(sizeof(*op->call));
     part = &op->parts[0];
     part->taken = true;

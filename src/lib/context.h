@@ -25,6 +25,7 @@ struct context_config {
     const char *name;      /* lent, as are the others, as long as the context */
     const char *cores;     /* NULL: all */
     uint64_t memory_bytes; /* of a process */
+    uint32_t stopped_ms;   /* of a process; UINT32_MAX: no limit */
     const struct lockstep_function *functions;
     size_t n_functions;
     _Atomic uint32_t *alarm; /* changes (and is woken) when something happens to the context */

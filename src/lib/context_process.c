@@ -20,7 +20,8 @@
 #include "lib/region.h"
 #include "world/guard.h"
 
-enum { WAIT_MS = 100, OOM_SCORE_ADJ = 500 };
+/* A process that owes a reply GRACE_MS after the deadline has lost itself in a function. */
+enum { WAIT_MS = 100, GRACE_MS = 1000, OOM_SCORE_ADJ = 500 };
 
 struct context_process {
     struct context base;
@@ -225,11 +226,59 @@ static bool write_order(struct context_process *self, const struct context_order
     return true;
 }
 
+/* Whether the process is stopped by a signal. One that a debugger holds is not. */
+static bool is_stopped(pid_t process)
+{
+    char path[32];
+    char line[512];
+    const char *state;
+    FILE *file;
+    size_t n;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)process);
+    file = fopen(path, "re");
+    if (file == NULL) {
+        return false;
+    }
+    n = fread(line, 1, sizeof(line) - 1, file);
+    fclose(file);
+    line[n] = '\0';
+    state = strrchr(line, ')'); /* its name may have anything in it */
+    return state != NULL && strncmp(state, ") T", 3) == 0;
+}
+
+/* A look at a process that lets this program wait, about every WAIT_MS. n_stopped: looks in a row
+ * that found it stopped, which are counted rather than timed, so that a program that was stopped
+ * together with its devices does not hold that against them. False: it is lost. */
+static bool look_at_late(const struct context_process *self, uint64_t deadline_ns,
+                         uint32_t *n_stopped, struct work_result *result)
+{
+    bool stopped = is_stopped(self->base.process);
+
+    *n_stopped = stopped ? *n_stopped + 1 : 0;
+    if (self->config.stopped_ms != UINT32_MAX &&
+        (uint64_t)*n_stopped * WAIT_MS > self->config.stopped_ms) {
+        work_fail(result, LOCKSTEP_DEVICE, "its process %d was stopped (by a signal) for %u ms",
+                  self->base.process, (unsigned)self->config.stopped_ms);
+        return false;
+    }
+    if (clock_ns() > deadline_ns && clock_ns() - deadline_ns > GRACE_MS * UINT64_C(1000000)) {
+        work_fail(result, LOCKSTEP_DEVICE, "its process %d %s %d ms after the deadline",
+                  self->base.process, stopped ? "was stopped (by a signal)" : "was still busy",
+                  GRACE_MS);
+        return false;
+    }
+    return true;
+}
+
 /* Waits for the reply; false if there will be none. */
-static bool await_reply(struct context_process *self, struct work_result *result)
+static bool await_reply(struct context_process *self, uint64_t deadline_ns,
+                        struct work_result *result)
 {
     struct page *page = self->page;
     uint64_t spin_until = clock_ns() + page_spin_ns();
+    uint64_t look_at = clock_ns() + WAIT_MS * UINT64_C(1000000);
+    uint32_t n_stopped = 0;
 
     for (;;) {
         uint32_t seen = atomic_load(self->config.alarm);
@@ -246,6 +295,12 @@ static bool await_reply(struct context_process *self, struct work_result *result
         if (atomic_load(self->config.give_up)) {
             work_fail(result, LOCKSTEP_DEVICE, "its process was given up");
             return false;
+        }
+        if (clock_ns() >= look_at) {
+            if (!look_at_late(self, deadline_ns, &n_stopped, result)) {
+                return false;
+            }
+            look_at = clock_ns() + WAIT_MS * UINT64_C(1000000);
         }
         while (clock_ns() < spin_until && atomic_load(&page->reply) == reply) {
             cpu_relax();
@@ -286,7 +341,7 @@ static void run(struct context *context, const struct context_order *order,
     self->number++;
     atomic_store(&self->page->request, self->number);
     futex_wake_all_shared(&self->page->request);
-    if (await_reply(self, result)) {
+    if (await_reply(self, order->deadline_ns, result)) {
         read_reply(self, order, result);
     }
 }

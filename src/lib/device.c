@@ -15,7 +15,7 @@
 #include "lib/device_sim.h"
 #include "lib/fail.h"
 
-enum { QUEUE_LIMIT = 1024, START_TRIES = 3 };
+enum { QUEUE_LIMIT = 1024, START_TRIES = 3, STOPPED_MS = 1000 };
 
 static const uint64_t MEMORY_BYTES = (uint64_t)4 << 30;
 
@@ -147,12 +147,27 @@ enum lockstep_status device_post(struct lockstep_device *device, struct task *ta
     return status;
 }
 
+/* ", behind ..." if something is carried out. lock is held. */
+static void tell_busy(const struct lockstep_device *device, char *out, size_t size)
+{
+    if (device->busy_name == NULL) {
+        out[0] = '\0';
+    } else if (device->busy_function[0] != '\0') {
+        lib_text(out, size, ", behind function '%s', which device %s still runs",
+                 device->busy_function, device->name);
+    } else {
+        lib_text(out, size, ", behind %s on device %s", device->busy_name, device->name);
+    }
+}
+
 void device_withdraw(struct lockstep_device *device, const void *owner, const struct task *one)
 {
     struct task *out = NULL;
     struct task **out_last = &out;
+    char busy[2 * WORK_NAME_BYTES + 64];
 
     pthread_mutex_lock(&device->lock);
+    tell_busy(device, busy, sizeof(busy));
     for (struct task **link = &device->first; *link != NULL;) {
         struct task *task = *link;
 
@@ -176,7 +191,8 @@ void device_withdraw(struct lockstep_device *device, const void *owner, const st
         struct work_result result = {0};
 
         out = task->next;
-        work_fail(&result, LOCKSTEP_CANCELLED, "%s was withdrawn before it began", task->name);
+        work_fail(&result, LOCKSTEP_CANCELLED, "%s was withdrawn before it began%s", task->name,
+                  busy);
         task->done(task, &result);
     }
 }
@@ -273,6 +289,7 @@ static enum lockstep_status make_context(struct lockstep_device *device,
         .name = device->name,
         .cores = device->cores,
         .memory_bytes = device->config.memory_bytes,
+        .stopped_ms = device->config.stopped_ms,
         .functions = device->config.functions,
         .n_functions = device->config.n_functions,
         .alarm = &device->alarm,
@@ -311,6 +328,9 @@ static struct lockstep_device *make_device(const struct lockstep_device_config *
     }
     if (config->memory_bytes == 0) {
         device->config.memory_bytes = MEMORY_BYTES;
+    }
+    if (config->stopped_ms == 0) {
+        device->config.stopped_ms = STOPPED_MS;
     }
     device->sim = config->backend == LOCKSTEP_SIM ? device_sim_create() : NULL;
     pthread_mutex_init(&device->changing, NULL);

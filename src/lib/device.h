@@ -60,7 +60,9 @@ struct lockstep_device {
     struct task *first;
     struct task **last;
     uint32_t n_queued;
-    const void *world; /* that it belongs to */
+    const char *busy_name;               /* of the task that is carried out; NULL: none */
+    char busy_function[WORK_NAME_BYTES]; /* if it is a call */
+    const void *world;                   /* that it belongs to */
 
     _Atomic bool give_up;        /* what is carried out is to end */
     _Atomic uint32_t interrupts; /* changes when simulated waits are to end */

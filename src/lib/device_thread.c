@@ -34,6 +34,18 @@ static void end(struct task *task, const struct work_result *result)
     task->done(task, result);
 }
 
+/* What is carried out from now on, for those who wait behind it. lock is held. */
+static void note_busy(struct lockstep_device *device, const struct task *task)
+{
+    const struct work_call *call = task->order.call;
+
+    device->busy_name = task->name;
+    device->busy_function[0] = '\0';
+    if (call != NULL) {
+        lib_text(device->busy_function, sizeof(device->busy_function), "%s", call->name);
+    }
+}
+
 /* Takes out of the queue: the first task; or (by_time) those whose deadline has passed; or
  * (of_generation) those that are for one generation; or all. Linked by next. */
 enum which { FIRST, EXPIRED, OF_GENERATION, ALL };
@@ -46,6 +58,9 @@ static struct task *take(struct lockstep_device *device, enum which which, uint6
     uint64_t next = UINT64_MAX;
 
     pthread_mutex_lock(&device->lock);
+    if (which == FIRST) {
+        device->busy_name = NULL;
+    }
     for (struct task **link = &device->first; *link != NULL;) {
         struct task *task = *link;
         bool match = which == ALL || (which == FIRST && out == NULL) ||
@@ -59,6 +74,7 @@ static struct task *take(struct lockstep_device *device, enum which which, uint6
             out_last = &task->next;
             device->n_queued--;
             if (which == FIRST) {
+                note_busy(device, task);
                 break;
             }
         } else {

@@ -16,6 +16,9 @@ static void unref(struct lockstep_op **op)
 
     *op = NULL;
     if (atomic_fetch_sub(&o->refs, 1) == 1) {
+        if (o->device != NULL) {
+            device_unref(&o->device);
+        }
         free(o->call);
         free(o);
     }
@@ -105,6 +108,19 @@ static void tell_outcome(struct lockstep_op *op, enum lockstep_status status, co
     }
 }
 
+bool op_claim(struct lockstep_op *op)
+{
+    uint32_t pending = OP_PENDING;
+
+    return atomic_compare_exchange_strong(&op->ended, &pending, OP_ENDING);
+}
+
+void op_forget(struct lockstep_op *op)
+{
+    drop_tensors(op);
+    unref(&op);
+}
+
 void op_end(struct lockstep_op *op, enum lockstep_status status, const char *text)
 {
     if (status != LOCKSTEP_OK) {
@@ -112,7 +128,7 @@ void op_end(struct lockstep_op *op, enum lockstep_status status, const char *tex
     }
     drop_tensors(op);
     op->world = NULL;
-    atomic_store(&op->ended, 1);
+    atomic_store(&op->ended, OP_ENDED);
     futex_wake_all(&op->ended);
     if (op->done != NULL) {
         bool was = lib_callback_enter();
@@ -123,6 +139,29 @@ void op_end(struct lockstep_op *op, enum lockstep_status status, const char *tex
     unref(&op);
 }
 
+/* A call past its deadline: what still waits in the queue is withdrawn; what is carried out goes on
+ * without anybody who waits for it, since a function of the program cannot be interrupted. */
+static void end_overdue(struct lockstep_op *op)
+{
+    struct op_part *part = &op->parts[0];
+
+    device_withdraw(op->device, NULL, &part->task);
+    if (!op_claim(op)) {
+        return;
+    }
+    work_fail(&part->result, LOCKSTEP_TIMEOUT,
+              "function '%s' still runs on device %s, and its deadline has passed", op->call->name,
+              op->device->name);
+    tell_outcome(op, LOCKSTEP_TIMEOUT, part->result.text);
+    atomic_store(&op->ended, OP_ENDED);
+    futex_wake_all(&op->ended);
+}
+
+static bool is_overdue(const struct lockstep_op *op)
+{
+    return op->device != NULL && op->done == NULL && clock_ns() >= op->deadline_ns;
+}
+
 /* --- What the public header promises --- */
 
 enum lockstep_status lockstep_op_poll(struct lockstep_op *op, struct lockstep_error *error)
@@ -130,7 +169,10 @@ enum lockstep_status lockstep_op_poll(struct lockstep_op *op, struct lockstep_er
     if (op == NULL) {
         return lib_fail(error, LOCKSTEP_INVALID, "the operation is NULL");
     }
-    if (atomic_load(&op->ended) == 0) {
+    if (atomic_load(&op->ended) != OP_ENDED && is_overdue(op)) {
+        end_overdue(op);
+    }
+    if (atomic_load(&op->ended) != OP_ENDED) {
         return LOCKSTEP_PENDING;
     }
     if (op->outcome.status != LOCKSTEP_OK && error != NULL) {
@@ -153,12 +195,17 @@ enum lockstep_status lockstep_op_wait(struct lockstep_op *op, uint32_t timeout_m
     }
     for (;;) {
         uint64_t now = clock_ns();
+        uint32_t seen = atomic_load(&op->ended);
+        uint64_t until = deadline;
 
         status = lockstep_op_poll(op, error);
         if (status != LOCKSTEP_PENDING || now >= deadline) {
             return status;
         }
-        futex_wait(&op->ended, 0, deadline - now);
+        if (op->device != NULL && op->done == NULL) { /* then poll ends it */
+            until = MIN(until, MAX(op->deadline_ns, now + 1));
+        }
+        futex_wait(&op->ended, seen, until - now);
     }
 }
 
@@ -171,7 +218,7 @@ enum lockstep_status lockstep_op_rank(struct lockstep_op *op, uint32_t rank,
         return lib_fail(error, LOCKSTEP_INVALID, "rank %u has no part in %s", (unsigned)rank,
                         op != NULL ? op->name : "no operation");
     }
-    if (atomic_load(&op->ended) == 0) {
+    if (atomic_load(&op->ended) != OP_ENDED) {
         return LOCKSTEP_PENDING;
     }
     result = &op->parts[rank].result;
@@ -183,7 +230,7 @@ enum lockstep_status lockstep_op_rank(struct lockstep_op *op, uint32_t rank,
 
 const void *lockstep_op_result(struct lockstep_op *op, size_t *ret_bytes)
 {
-    bool has = op != NULL && op->call != NULL && atomic_load(&op->ended) != 0 &&
+    bool has = op != NULL && op->call != NULL && atomic_load(&op->ended) == OP_ENDED &&
                op->outcome.status == LOCKSTEP_OK;
 
     if (ret_bytes != NULL) {

@@ -23,7 +23,7 @@ struct op_part {
 
 struct lockstep_op {
     _Atomic uint32_t refs;  /* the owner's, and one until the end */
-    _Atomic uint32_t ended; /* a futex */
+    _Atomic uint32_t ended; /* enum op_ended; a futex */
     const char *name;
     struct lockstep_world *world; /* NULL: a call; only until the end */
     uint64_t epoch;
@@ -31,8 +31,9 @@ struct lockstep_op {
     uint64_t deadline_ns;
     lockstep_done_fn *done;
     void *arg;
-    struct lockstep_group *group; /* NULL: it is sent alone */
-    struct work_call *call;       /* of a call */
+    struct lockstep_group *group;   /* NULL: it is sent alone */
+    struct lockstep_device *device; /* of a call: a reference */
+    struct work_call *call;         /* of a call */
     struct lockstep_tensor *call_tensors[LOCKSTEP_CALL_MAX];
     struct lockstep_error outcome; /* valid once ended */
     uint32_t n_parts;
@@ -40,6 +41,9 @@ struct lockstep_op {
 };
 
 enum { OP_TIMEOUT_MS = 10 * 1000 };
+
+/* Whoever takes an operation from PENDING to ENDING fills its outcome and ends it. */
+enum op_ended { OP_PENDING, OP_ENDING, OP_ENDED };
 
 /* Checks the options (NULL: none). */
 enum lockstep_status op_check_options(const struct lockstep_options *options, const char *name,
@@ -55,6 +59,12 @@ void op_discard(struct lockstep_op **op);
 /* All parts have ended: status, with the text (as a sentence) that precedes what each rank says.
  * No lock is held. */
 void op_end(struct lockstep_op *op, enum lockstep_status status, const char *text);
+
+/* True once: the operation is the caller's to end. */
+NODISCARD bool op_claim(struct lockstep_op *op);
+
+/* What was ended at its deadline while it was carried out is carried out no more. */
+void op_forget(struct lockstep_op *op);
 
 /* The first part that failed; NULL: none did. */
 const struct op_part *op_first_failure(const struct lockstep_op *op);
