@@ -147,10 +147,20 @@ enum lockstep_status device_post(struct lockstep_device *device, struct task *ta
     return status;
 }
 
+bool device_carries_out(struct lockstep_device *device, const struct task *task)
+{
+    bool is_busy;
+
+    pthread_mutex_lock(&device->lock);
+    is_busy = device->busy == task;
+    pthread_mutex_unlock(&device->lock);
+    return is_busy;
+}
+
 /* ", behind ..." if something is carried out. lock is held. */
 static void tell_busy(const struct lockstep_device *device, char *out, size_t size)
 {
-    if (device->busy_name == NULL) {
+    if (device->busy == NULL) {
         out[0] = '\0';
     } else if (device->busy_function[0] != '\0') {
         lib_text(out, size, ", behind function '%s', which device %s still runs",

@@ -60,7 +60,8 @@ struct lockstep_device {
     struct task *first;
     struct task **last;
     uint32_t n_queued;
-    const char *busy_name;               /* of the task that is carried out; NULL: none */
+    const struct task *busy; /* what is carried out, to be compared only; NULL: nothing */
+    const char *busy_name;   /* its name */
     char busy_function[WORK_NAME_BYTES]; /* if it is a call */
     const void *world;                   /* that it belongs to */
 
@@ -76,6 +77,9 @@ void device_unref(struct lockstep_device **device);
  * DEVICE (failed, or not up in the task's generation). */
 enum lockstep_status device_post(struct lockstep_device *device, struct task *task,
                                  struct lockstep_error *error);
+
+/* Whether the task is being carried out. */
+NODISCARD bool device_carries_out(struct lockstep_device *device, const struct task *task);
 
 /* Ends the queued tasks of that owner, or (owner NULL) that one task, with CANCELLED. */
 void device_withdraw(struct lockstep_device *device, const void *owner, const struct task *task);

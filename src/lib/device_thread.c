@@ -39,6 +39,7 @@ static void note_busy(struct lockstep_device *device, const struct task *task)
 {
     const struct work_call *call = task->order.call;
 
+    device->busy = task;
     device->busy_name = task->name;
     device->busy_function[0] = '\0';
     if (call != NULL) {
@@ -59,7 +60,7 @@ static struct task *take(struct lockstep_device *device, enum which which, uint6
 
     pthread_mutex_lock(&device->lock);
     if (which == FIRST) {
-        device->busy_name = NULL;
+        device->busy = NULL;
     }
     for (struct task **link = &device->first; *link != NULL;) {
         struct task *task = *link;

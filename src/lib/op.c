@@ -10,6 +10,8 @@
 #include "base/mem.h"
 #include "lib/fail.h"
 
+enum { OVERDUE_LOOK_NS = 1000000 };
+
 static void unref(struct lockstep_op **op)
 {
     struct lockstep_op *o = *op;
@@ -146,8 +148,8 @@ static void end_overdue(struct lockstep_op *op)
     struct op_part *part = &op->parts[0];
 
     device_withdraw(op->device, NULL, &part->task);
-    if (!op_claim(op)) {
-        return;
+    if (!device_carries_out(op->device, &part->task) || !op_claim(op)) {
+        return; /* somebody else ends it now */
     }
     work_fail(&part->result, LOCKSTEP_TIMEOUT,
               "function '%s' still runs on device %s, and its deadline has passed", op->call->name,
@@ -203,7 +205,7 @@ enum lockstep_status lockstep_op_wait(struct lockstep_op *op, uint32_t timeout_m
             return status;
         }
         if (op->device != NULL && op->done == NULL) { /* then poll ends it */
-            until = MIN(until, MAX(op->deadline_ns, now + 1));
+            until = MIN(until, MAX(op->deadline_ns, now + OVERDUE_LOOK_NS));
         }
         futex_wait(&op->ended, seen, until - now);
     }

@@ -225,9 +225,11 @@ static void test_two_that_fail_in_a_group(void **state)
     for (int i = 0; i < 4; i++) {
         enum lockstep_status status = lockstep_op_wait(ops[i], LONG_MS, &error);
 
-        assert_int_not_equal(status, LOCKSTEP_OK);
         assert_int_not_equal(status, LOCKSTEP_PENDING);
-        EXPECT_TEXT("; rank ", &error);
+        if (i != 2 || status != LOCKSTEP_OK) { /* rank 2 may have sent its own before */
+            assert_int_not_equal(status, LOCKSTEP_OK);
+            EXPECT_TEXT("; rank ", &error);
+        }
         lockstep_op_release(&ops[i]);
     }
     scene_ready(&scene, 2);
