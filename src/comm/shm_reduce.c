@@ -15,6 +15,7 @@ enum {
     SMALL_BYTES = 16 << 10,  /* up to here every rank combines for itself */
     SHARED_BYTES = 64 << 10, /* of a piece that is cut into shares */
     SCATTER_BYTES = 32 << 10,
+    HALVES_BYTES = 256 << 10,                   /* of a piece of two halves */
     REDUCE_DIRECT_BYTES = 2 * SHM_DIRECT_BYTES, /* what is read is copied, then combined */
 };
 
@@ -238,8 +239,8 @@ static enum status all_reduce_directly(const struct reduction *reduction, size_t
     return status == STATUS_OK ? shm_step(shm, err) : status;
 }
 
-/* Combines what one rank wants alone: all of it, or its block. Others only wait. */
-static enum status combine_alone(const struct reduction *reduction, size_t at_bytes, size_t count,
+/* Every rank combines its own block, which is all that it wants. */
+static enum status combine_block(const struct reduction *reduction, size_t at_bytes, size_t count,
                                  struct err *err)
 {
     struct shm *shm = reduction->shm;
@@ -247,11 +248,47 @@ static enum status combine_alone(const struct reduction *reduction, size_t at_by
 
     shm_place_put(shm, reduction->in, reduction->out);
     status = shm_step(shm, err);
-    if (status == STATUS_OK && reduction->out != NULL) {
+    if (status == STATUS_OK) {
         status = combine_directly(reduction, at_bytes, count, reduction->out, err);
     }
     shm->turn++;
     return status == STATUS_OK ? shm_step(shm, err) : status;
+}
+
+_Static_assert((int)HALVES_BYTES <= 2 * (int)SHM_PIECE_BYTES, "a half fits in at SHM_RESULT_AT");
+
+/* A reduce of two ranks: as reduce_shared, but each reads the other's input where it lies. The root
+ * combines its half of a piece in place and collects the other's from the slot, a step later. If
+ * it works in place that half is what the other has read before this step. */
+static enum status reduce_halves(const struct reduction *reduction, size_t count, struct err *err)
+{
+    struct shm *shm = reduction->shm;
+    size_t bytes = reduction->math.type_bytes;
+    size_t piece = HALVES_BYTES / bytes;
+    size_t n_pieces = div_up(count, piece);
+    enum status status = STATUS_OK;
+
+    for (size_t k = 0; k <= n_pieces && status == STATUS_OK; k++) {
+        size_t at = k * piece;
+
+        shm_place_put(shm, reduction->in, reduction->out);
+        status = shm_step(shm, err);
+        if (status == STATUS_OK && k < n_pieces) {
+            size_t n = MIN(piece, count - at);
+            size_t mine = share_begin(reduction, n, shm->comm.rank);
+            size_t end = share_begin(reduction, n, shm->comm.rank + 1);
+            size_t at_bytes = (at + mine) * bytes;
+            char *to = reduction->out != NULL ? reduction->out + at_bytes
+                                              : shm_slot(shm, shm->comm.rank) + SHM_RESULT_AT;
+
+            status = combine_directly(reduction, at_bytes, end - mine, to, err);
+        }
+        if (status == STATUS_OK && k > 0 && reduction->out != NULL) {
+            collect_shares(reduction, at - piece, MIN(piece, count - (at - piece)));
+        }
+        shm->turn++;
+    }
+    return status;
 }
 
 /* What is published of a reduction. */
@@ -285,8 +322,7 @@ static enum status begin(const struct reduction *reduction, const struct shm_cal
     return shm_all_reach(shm, ret_direct, err);
 }
 
-/* all_reduce and reduce. With more than two ranks the root of a reduce would be alone with the
- * work, so that they share it through slots. */
+/* all_reduce and reduce. */
 static enum status reduce(const struct reduction *reduction, const struct shm_call *call,
                           struct err *err)
 {
@@ -300,7 +336,7 @@ static enum status reduce(const struct reduction *reduction, const struct shm_ca
     if (direct && call->operation == COMM_ALL_REDUCE) {
         status = all_reduce_directly(reduction, call->count, err);
     } else if (direct && shm->comm.n_ranks == 2) {
-        status = combine_alone(reduction, 0, call->count, err);
+        status = reduce_halves(reduction, call->count, err);
     } else if (call->count * reduction->math.type_bytes <= SMALL_BYTES) {
         status = reduce_small(reduction, call->count, err);
     } else {
@@ -380,7 +416,7 @@ enum status shm_reduce_scatter(struct shm *shm, const struct comm_call *args, st
         return status;
     }
     if (direct) {
-        status = combine_alone(&reduction, shm->comm.rank * data->count * bytes, data->count, err);
+        status = combine_block(&reduction, shm->comm.rank * data->count * bytes, data->count, err);
         return shm_finish(shm, status);
     }
     for (size_t at = 0; status == STATUS_OK && (at == 0 || at < data->count); at += piece) {
