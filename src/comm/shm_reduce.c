@@ -259,7 +259,10 @@ _Static_assert((int)HALVES_BYTES <= 2 * (int)SHM_PIECE_BYTES, "a half fits in at
 
 /* A reduce of two ranks: as reduce_shared, but each reads the other's input where it lies. The root
  * combines its half of a piece in place and collects the other's from the slot, a step later. If
- * it works in place that half is what the other has read before this step. */
+ * it works in place that half is what the other has read before this step. Against the root alone,
+ * which is what Open MPI does: where the two cores are near (a step takes 0.2 us) 256 KiB, 1 and
+ * 8 MiB take 20, 88 and 950 us for 37, 117 and 1350; where they are far (0.5 us) 41, 136 and 1180
+ * for 38, 117 and 1360, since there the halves that are collected are what costs. */
 static enum status reduce_halves(const struct reduction *reduction, size_t count, struct err *err)
 {
     struct shm *shm = reduction->shm;
