@@ -38,7 +38,7 @@ static enum status set_arith_class(struct inspect_report *report, enum act act, 
 
     if (status == STATUS_OK) {
         snprintf(report->arith_class, sizeof(report->arith_class), "%s act %s",
-                 cpu_ops.arith_class(device), act == ACT_BF16 ? "bf16" : "f32");
+                 cpu_ops.arith_class(device), act_name(act));
         cpu_ops.destroy(&device);
     }
     return status;
@@ -58,7 +58,7 @@ static enum status add_rank(struct inspect_report *report, uint32_t r, enum act 
     kv = (struct ops_kv){.n_layers = c->n_layers,
                          .n_kv_heads = rank->share.slice.kv_end - rank->share.slice.kv_begin,
                          .head_dim = c->head_dim,
-                         .act = rank->share.act};
+                         .bf16 = act_kv_is_bf16(rank->share.act)};
     rank->kv_token_bytes = cpu_ops.kv_page_bytes(&kv) / OPS_PAGE_TOKENS;
     report->host_bytes = rank->share.embed_bytes;
     *ret_act = r == 0 ? rank->share.act : *ret_act; /* rank 0 owns part of every matrix */

@@ -17,6 +17,7 @@ static void device_destroy(struct ops_device **device)
     }
     free(d->scratch);
     mem_unmap(d->rounded, d->rounded_bytes);
+    mem_unmap(d->quantised, d->quantised_bytes);
     free(d);
     *device = NULL;
 }
@@ -59,22 +60,35 @@ fail:
     return status;
 }
 
-static enum status device_reserve(struct ops_device *device, uint32_t rows, uint32_t cols,
-                                  struct err *err)
+/* *memory, *size bytes of it, becomes at least `bytes` long; its content is lost. */
+static bool grow(void **memory, size_t *size, size_t bytes)
 {
-    size_t bytes = (size_t)rows * OPS_STRIDE(cols) * sizeof(float);
-    float *memory;
+    void *made;
 
-    if (bytes <= device->rounded_bytes) {
-        return STATUS_OK;
+    if (bytes <= *size) {
+        return true;
     }
-    memory = mem_map(bytes);
-    if (memory == NULL) {
+    made = mem_map(bytes);
+    if (made == NULL) {
+        return false;
+    }
+    mem_unmap(*memory, *size);
+    *memory = made;
+    *size = bytes;
+    return true;
+}
+
+static enum status device_reserve(struct ops_device *device, uint32_t rows, uint32_t cols,
+                                  uint32_t groups, struct err *err)
+{
+    size_t rounded = (size_t)rows * OPS_STRIDE(cols) * sizeof(float);
+    size_t quantised;
+
+    if (!quant_bytes(rows, groups, &quantised) ||
+        !grow((void **)&device->rounded, &device->rounded_bytes, rounded) ||
+        !grow(&device->quantised, &device->quantised_bytes, quantised)) {
         return err_set(err, STATUS_NO_MEMORY, "no memory for %u activations of %u", rows, cols);
     }
-    mem_unmap(device->rounded, device->rounded_bytes);
-    device->rounded = memory;
-    device->rounded_bytes = bytes;
     return STATUS_OK;
 }
 

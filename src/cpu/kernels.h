@@ -11,17 +11,27 @@
  * ascending: (k - k0) even: e = fma(x[k], w[k], e), odd: o = fma(x[k], w[k], o) shorter step: e = e
  * + 0, o = o + 0     (what zero padding would do: -0 becomes +0) run = run + (e + o) and a matrix
  * product over several leaves is a chain for each, added as its leaf_plan says.
+ *
+ * The product of integer activations and a row of quantised w over a leaf ("integer chain") is
+ * run = +0, and for each group of the leaf in ascending order, with q, d and s = sum of q as
+ * tensor/quant.h makes them and c, D, M as struct packed_group has them:
+ *   run = fma((float)(sum of c[k] q[k]), D d, run)       Q6_K: columns 0..15, then 16..31, each by
+ *                                                        its own D
+ *   run = fma(M, d (float)s, run)                        for types with a minimum alone
+ * The sum over k is an exact integer in whatever order, below 2^24 as a float has it exactly.
  */
 #pragma once
 
 #include "tensor/mass.h"
 #include "tensor/packed.h"
+#include "tensor/quant.h"
 
 /* One thread's share of y = W x: panels [panel_begin, panel_end) for m rows of x. */
 struct cpu_matmul {
     const struct packed *w;
     const float *x;  /* [m][cols], already rounded; rows readable up to round_up(cols, 32) + 32 */
     size_t x_stride; /* multiple of 16 elements; x is 64-byte aligned */
+    struct quant q;  /* instead of x: the m rows, for matmul_int8 */
     float *y;        /* y[i * y_stride + row]; root r of w->leaves at y + r * root_stride */
     size_t y_stride; /* only rows < w->rows are written */
     size_t root_stride;
@@ -61,6 +71,11 @@ struct cpu_kernels {
 
     /* By type of w. */
     void (*matmul[DTYPE_COUNT])(const struct cpu_matmul *args);
+    /* The same with integer activations: integer chains instead of chains. NULL for plain types. */
+    void (*matmul_int8[DTYPE_COUNT])(const struct cpu_matmul *args);
+    /* quant_row of tensor/quant.h. x is readable up to round_up(columns, 32) + 32. */
+    void (*quant_row)(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,
+                      int32_t *sums);
 
     /* y[i] = x[i] r w[i], r = rsqrt(sum / n + eps); sum of squares over 16 lanes (lane i: fma over
      * indices congruent to i, ascending, from +0), lanes added 8+8, 4+4, 2+2, 1+1 (i with i +

@@ -13,24 +13,72 @@ enum {
 struct linear_job {
     struct ops_device *device;
     const struct ops_linear *args;
-    const float *x; /* args->x or its rounded copy */
-    size_t x_stride;
+    const struct leaf_plan *leaves; /* of the matrices that take integers, NULL if none does */
+    bool rounds;                    /* some matrix takes x rounded */
+    size_t rounded_stride;
+    struct quant quant; /* x as integers */
     uint32_t cols;
     uint32_t n_panels; /* of all matrices together, each rounded up to whole units */
     uint32_t unit;
 };
 
-static void round_share(void *arg, uint32_t thread, uint32_t n_threads)
+/* What x becomes before it is multiplied by this matrix. */
+static enum act act_for(const struct ops_linear *args, const struct packed *w)
+{
+    if (args->act != ACT_INT8 || dtype_is_quantised(w->dtype)) {
+        return args->act;
+    }
+    return w->dtype == DTYPE_BF16 ? ACT_BF16 : ACT_F32;
+}
+
+static void prepare_share(void *arg, uint32_t thread, uint32_t n_threads)
 {
     struct linear_job *job = arg;
     const struct ops_linear *args = job->args;
+    const struct cpu_kernels *kernels = &job->device->kernels;
+    const struct quant *q = &job->quant;
     uint32_t begin;
     uint32_t end;
 
     pool_share(args->n, 1, thread, n_threads, &begin, &end);
     for (uint32_t i = begin; i < end; i++) {
-        job->device->kernels.round_bf16(job->device->rounded + i * job->x_stride,
-                                        args->x + i * args->x_stride, job->cols);
+        const float *x = args->x + i * args->x_stride;
+        size_t group = (size_t)i * q->n_groups;
+
+        if (job->rounds) {
+            kernels->round_bf16(job->device->rounded + i * job->rounded_stride, x, job->cols);
+        }
+        if (job->leaves != NULL) {
+            kernels->quant_row(x, job->leaves, q->codes + group * QUANT_GROUP, q->scales + group,
+                               q->sums + group);
+        }
+    }
+}
+
+/* Makes of x what the matrices take. */
+static void prepare(struct linear_job *job)
+{
+    const struct ops_linear *args = job->args;
+    struct ops_device *device = job->device;
+    size_t bytes;
+
+    if (job->rounds) {
+        job->rounded_stride = OPS_STRIDE(job->cols);
+        ENSURE_OP(args->n * job->rounded_stride * sizeof(float), <=, device->rounded_bytes);
+    }
+    if (job->leaves != NULL) {
+        uint32_t n_groups = quant_n_groups(job->leaves);
+
+        ENSURE(quant_bytes(args->n, n_groups, &bytes) && bytes <= device->quantised_bytes);
+        job->quant = quant_attach(device->quantised, args->n, n_groups);
+    }
+    if (!job->rounds && job->leaves == NULL) {
+        return;
+    }
+    if (args->n * job->cols < CPU_INLINE_ELEMENTS) {
+        prepare_share(job, 0, 1);
+    } else {
+        pool_run(device->pool, prepare_share, job);
     }
 }
 
@@ -53,12 +101,17 @@ static void product_panels(struct linear_job *job, const struct ops_linear_out *
     const struct ops_linear *args = job->args;
     uint64_t panel = (uint64_t)args->n * job->cols * PACKED_LANES;
     uint32_t step = (uint32_t)MAX(TICK_PRODUCTS / panel / PANEL_UNIT * PANEL_UNIT, PANEL_UNIT);
+    const struct cpu_kernels *kernels = &job->device->kernels;
+    enum act act = act_for(args, out->w);
+    bool rounded = act == ACT_BF16;
 
     for (uint32_t at = from; at < to; at += step) {
-        job->device->kernels.matmul[out->w->dtype](&(struct cpu_matmul){
+        (act == ACT_INT8 ? kernels->matmul_int8
+                         : kernels->matmul)[out->w->dtype](&(struct cpu_matmul){
             .w = out->w,
-            .x = job->x,
-            .x_stride = job->x_stride,
+            .x = rounded ? job->device->rounded : args->x,
+            .x_stride = rounded ? job->rounded_stride : args->x_stride,
+            .q = job->quant,
             .y = out->y,
             .y_stride = out->y_stride,
             .root_stride = out->root_stride,
@@ -96,10 +149,22 @@ static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
     }
 }
 
+/* Notes what a matrix takes. Those that take integers have the same leaves: x is cut into groups
+ * along them. */
+static void add_need(struct linear_job *job, const struct packed *w)
+{
+    enum act act = act_for(job->args, w);
+
+    job->rounds = job->rounds || act == ACT_BF16;
+    if (act == ACT_INT8) {
+        ENSURE(job->leaves == NULL || job->leaves->n_leaves == w->leaves.n_leaves);
+        job->leaves = &w->leaves;
+    }
+}
+
 void cpu_op_linear(struct ops_device *device, const struct ops_linear *args)
 {
-    struct linear_job job = {
-        .device = device, .args = args, .x = args->x, .x_stride = args->x_stride};
+    struct linear_job job = {.device = device, .args = args};
     uint32_t cols = 0;
     uint32_t total = 0;
 
@@ -110,22 +175,14 @@ void cpu_op_linear(struct ops_device *device, const struct ops_linear *args)
             ENSURE(cols == 0 || cols == w->cols);
             cols = w->cols;
             total += w->n_panels;
+            add_need(&job, w);
         }
     }
     if (args->n == 0 || total == 0) {
         return;
     }
     job.cols = cols;
-    if (args->act == ACT_BF16) {
-        job.x_stride = OPS_STRIDE(cols);
-        ENSURE_OP(args->n * job.x_stride * sizeof(float), <=, device->rounded_bytes);
-        if (args->n * cols < CPU_INLINE_ELEMENTS) {
-            round_share(&job, 0, 1);
-        } else {
-            pool_run(device->pool, round_share, &job);
-        }
-        job.x = device->rounded;
-    }
+    prepare(&job);
     job.unit = total >= 2 * PANEL_UNIT * device->n_threads ? PANEL_UNIT : 1;
     for (uint32_t i = 0; i < args->n_out; i++) {
         job.n_panels += (uint32_t)round_up(args->out[i].w->n_panels, job.unit);

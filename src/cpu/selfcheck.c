@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * 64 tiles: each of the 11 types by two and nine rows, and by one and five with values whose
- * products flush to zero (44); 8 blocks of attention; 12 rows of the small kernels; and 2 of
- * masses. The product for fewer rows is compared with the first rows of the reference's product for
- * more, which is where most of the time goes.
+ * 80 tiles: each of the 11 types by two and nine rows, and by one and five with values whose
+ * products flush to zero (44); the 8 quantised ones by two and nine rows of integers (16); 8 blocks
+ * of attention; 12 rows of the small kernels; and 2 of masses. The product for fewer rows is
+ * compared with the first rows of the reference's product for more, which is where most of the time
+ * goes.
  *
  * The data are fixed: the check is about the processor and the build, the tests are about the code.
  */
@@ -32,6 +33,7 @@ struct check {
     _Alignas(CACHE_LINE) uint8_t codes[CODE_BYTES];
     _Alignas(CACHE_LINE) uint8_t scales[SCALE_BYTES];
     _Alignas(CACHE_LINE) float x[ROWS * X_STRIDE];
+    _Alignas(CACHE_LINE) uint8_t quantised[ROWS * (COLS_MAX / QUANT_GROUP + 3) * 40];
     float expected[ROWS * OUTPUTS * 2];
     float found[ROWS * OUTPUTS * 2];
 };
@@ -107,6 +109,46 @@ static void fill_weights(struct check *check, struct packed *w, bool tiny)
     w->scales = w->panel_scale_bytes == 0 ? NULL : check->scales;
 }
 
+/* The rows of check->x as integers. */
+static struct quant quantise(struct check *check, const struct cpu_kernels *kernels,
+                             const struct packed *w)
+{
+    uint32_t n = quant_n_groups(&w->leaves);
+    struct quant q = quant_attach(check->quantised, ROWS, n);
+    size_t bytes;
+
+    ENSURE(quant_bytes(ROWS, n, &bytes) && bytes <= sizeof(check->quantised));
+    for (size_t i = 0; i < ROWS; i++) {
+        kernels->quant_row(check->x + i * X_STRIDE, &w->leaves, q.codes + i * n * QUANT_GROUP,
+                           q.scales + i * n, q.sums + i * n);
+    }
+    return q;
+}
+
+/* Two tiles with integer activations, of the weights that check_matmul left. */
+static bool check_integers(struct check *check, const struct cpu_matmul *matmul)
+{
+    struct cpu_matmul args = *matmul;
+
+    args.q = quantise(check, check->ref, args.w);
+    args.m = ROWS;
+    args.y = check->expected;
+    check->ref->matmul_int8[args.w->dtype](&args);
+    args.q = quantise(check, check->kernels, args.w);
+    args.y = check->found;
+    for (args.m = 2; args.m <= ROWS; args.m += ROWS - 2) {
+        memset(check->found, 0, sizeof(check->found));
+        check->kernels->matmul_int8[args.w->dtype](&args);
+        for (uint32_t r = 0; r < 2; r++) {
+            if (!same(check->found + r * args.root_stride, check->expected + r * args.root_stride,
+                      args.m * OUTPUTS)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 /* Two tiles, over three leaves of which two merge: 2 and 9 rows of x, or 1 and 5 tiny ones. */
 static bool check_matmul(struct check *check, enum dtype dtype, bool tiny)
 {
@@ -144,7 +186,7 @@ static bool check_matmul(struct check *check, enum dtype dtype, bool tiny)
             }
         }
     }
-    return true;
+    return !dtype_is_quantised(dtype) || tiny || check_integers(check, &args);
 }
 
 /* One block: two queries that see few keys or many. */

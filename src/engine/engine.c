@@ -91,8 +91,7 @@ static enum status create_room(struct engine *engine, const struct engine_option
     engine->max_chunk = MIN(MAX(options->max_chunk, 1), engine->max_context);
     engine->max_wants = MAX(options->max_wants, 1);
     snprintf(engine->arith_class, sizeof(engine->arith_class), "%s act %s",
-             engine->ops->arith_class(engine->device),
-             model_act(engine->model) == ACT_BF16 ? "bf16" : "f32");
+             engine->ops->arith_class(engine->device), act_name(model_act(engine->model)));
     engine->kv = model_kv_shape(engine->model);
     engine->kv.n_pages = engine->has_memory && engine->memory.kv_pages > 0
                              ? engine->memory.kv_pages

@@ -203,6 +203,8 @@ static void show_life(void *arg)
 static enum status open_engine(struct rank *rank, const struct message *message,
                                const struct load_options *o, struct err *err)
 {
+    enum act act = ACT_F32;
+    bool act_given = o->act != NULL && act_from_name(o->act, &act);
     const struct engine_memory memory = {
         .weights_fd = rank->memory_fds[0],
         .host_fd = rank->memory_fds[1],
@@ -216,8 +218,8 @@ static enum status open_engine(struct rank *rank, const struct message *message,
         .path = message_text(message->json, "model", ""),
         .level = o->level,
         .n_threads = (uint32_t)o->threads,
-        .act_given = o->act != NULL,
-        .act = o->act != NULL && strcmp(o->act, "bf16") == 0 ? ACT_BF16 : ACT_F32,
+        .act_given = act_given,
+        .act = act,
         .max_context = (uint32_t)o->max_context,
         .max_chunk = (uint32_t)o->max_chunk,
         .max_wants = (uint32_t)o->max_wants,
@@ -231,6 +233,9 @@ static enum status open_engine(struct rank *rank, const struct message *message,
     };
     struct model_config config;
 
+    if (o->act != NULL && !act_given) {
+        return err_set(err, STATUS_INVALID, "no type of activations is called %s", o->act);
+    }
     if (o->shape == NULL) {
         return engine_create(&options, &rank->engine, err);
     }

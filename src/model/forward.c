@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "model/model_priv.h"
+#include "tensor/quant.h"
 
 static model_layer_fn *const layer_fns[MODEL_ARCH_COUNT] = {
     [MODEL_LLAMA] = llama_layer,
@@ -35,6 +36,19 @@ static uint32_t most_roots(const struct model *model)
 
         most = MAX(most, layer->matrix[MODEL_ATTN_OUT].leaves.n_roots);
         most = MAX(most, layer->matrix[MODEL_FFN_DOWN].leaves.n_roots);
+    }
+    return most;
+}
+
+/* Most groups of integer activations that one row has in any product. */
+static uint32_t most_groups(const struct model *model)
+{
+    uint32_t most = model->act == ACT_INT8 ? quant_n_groups(&model->head.leaves) : 0;
+
+    for (uint32_t i = 0; model->act == ACT_INT8 && i < model->config.n_layers; i++) {
+        for (unsigned t = 0; t < MODEL_TENSOR_COUNT; t++) {
+            most = MAX(most, quant_n_groups(&model->layers[i].matrix[t].leaves));
+        }
     }
     return most;
 }
@@ -94,7 +108,8 @@ enum status model_reserve(struct model *model, uint32_t n_tokens, uint32_t n_wan
         return STATUS_OK;
     }
     widest = MAX(widest, model->config.n_heads * model->config.head_dim + 2 * DTYPE_GROUP_MAX);
-    status = model->ops->reserve(model->device, MAX(made.n_tokens, made.n_wanted), widest, err);
+    status = model->ops->reserve(model->device, MAX(made.n_tokens, made.n_wanted), widest,
+                                 most_groups(model), err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -117,7 +132,7 @@ struct ops_kv model_kv_shape(const struct model *model)
         .n_layers = model->config.n_layers,
         .n_kv_heads = model->slice.kv_end - model->slice.kv_begin,
         .head_dim = model->config.head_dim,
-        .act = model->act,
+        .bf16 = act_kv_is_bf16(model->act),
     };
 
     kv.page_bytes = model->ops->kv_page_bytes(&kv);

@@ -158,6 +158,9 @@ static enum status add_matrix(struct model_layout *layout, struct model *model,
         (tensor != MODEL_EMBED || model->config.tied)) {
         layout->not_bf16 = stored;
     }
+    if (dtype_is_quantised(dtype) && (tensor != MODEL_EMBED || model->config.tied)) {
+        layout->quantised = stored;
+    }
     if (layer->ffn_leaves > 0) {
         leaves_ffn(model->config.ffn, layer->ffn_unit, ffn_bounds);
     }

@@ -216,6 +216,11 @@ static enum status choose_act(struct model *model, const struct model_layout *la
         return err_set(err, STATUS_INVALID, "--act bf16 needs BF16 weights, but tensor %s is %s",
                        other->name, other->type_name);
     }
+    if (model->act == ACT_INT8 && layout->quantised == NULL) {
+        return err_set(
+            err, STATUS_INVALID,
+            "--act int8 needs quantised weights, and no matrix of the model is quantised");
+    }
     return STATUS_OK;
 }
 

@@ -106,7 +106,8 @@ struct model_layout {
     size_t bytes[MODEL_STORE_COUNT];
     const struct weights_tensor *not_bf16; /* one that enters products and is not BF16, on any rank;
                                               NULL if there is none */
-    uint32_t *row_maps[2];                 /* of q and k rows, NULL where not needed; owned */
+    const struct weights_tensor *quantised; /* one that enters products and is, likewise */
+    uint32_t *row_maps[2];                  /* of q and k rows, NULL where not needed; owned */
 };
 
 /* Decides what this rank owns of every tensor and where it goes. weights NULL: all matrices BF16.

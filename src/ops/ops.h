@@ -26,8 +26,35 @@ enum { OPS_PAGE_TOKENS = 64 }; /* keys in a KV page, and in an attention block *
 #define OPS_STRIDE(dim) (round_up((dim), 32) + 32)
 
 /* Rounding of what enters a product. ACT_F32: none, KV in f32. ACT_BF16: inputs of products, q, k,
- * v and attention weights are rounded to bf16 (nearest even), KV in bf16; needs bf16 weights. */
-enum act { ACT_F32, ACT_BF16 };
+ * v and attention weights are rounded to bf16 (nearest even), KV in bf16; needs bf16 weights.
+ * ACT_INT8: inputs of products with quantised weights become integers (tensor/quant.h), with bf16
+ * weights they are rounded to bf16, with others not at all; attention and KV as in ACT_BF16. */
+enum act { ACT_F32, ACT_BF16, ACT_INT8, ACT_COUNT };
+
+static const char *const act_names[ACT_COUNT] = {"f32", "bf16", "int8"};
+
+static inline const char *act_name(enum act act)
+{
+    return act_names[act];
+}
+
+/* The type of KV that goes with it. */
+static inline bool act_kv_is_bf16(enum act act)
+{
+    return act != ACT_F32;
+}
+
+/* False if no act has that name. */
+static inline bool act_from_name(const char *name, enum act *ret_act)
+{
+    for (unsigned i = 0; i < ACT_COUNT; i++) {
+        if (strcmp(name, act_names[i]) == 0) {
+            *ret_act = (enum act)i;
+            return true;
+        }
+    }
+    return false;
+}
 
 struct ops_device;
 
@@ -55,7 +82,7 @@ struct ops_kv {
     uint32_t n_layers;
     uint32_t n_kv_heads;
     uint32_t head_dim;
-    enum act act; /* element type: f32 or bf16 */
+    bool bf16; /* element type: bf16, else f32 */
     uint32_t n_pages;
     size_t page_bytes; /* set by kv_bytes */
     void *pages;       /* [n_pages] of page_bytes, borrowed */
@@ -140,9 +167,10 @@ struct ops {
                                     struct err *err);
     void (*destroy)(struct ops_device **device);
 
-    /* Makes room for a linear of up to rows x by cols inputs; call before the first step. */
+    /* Makes room for a linear of up to rows x by cols inputs, quantised ones of up to `groups`
+     * groups a row (quant_n_groups; 0 if there are none); call before the first step. */
     NODISCARD enum status (*reserve)(struct ops_device *device, uint32_t rows, uint32_t cols,
-                                     struct err *err);
+                                     uint32_t groups, struct err *err);
 
     /* The arithmetic class: results are equal bit for bit within one class. Static text. */
     const char *(*arith_class)(const struct ops_device *device);

@@ -112,39 +112,71 @@ static void scale_min_k4(const uint8_t *planes, uint32_t j, uint32_t *ret_scale,
     }
 }
 
-static float quantised_value(const struct packed *packed, uint32_t panel, uint32_t lane,
-                             uint32_t col)
+/* Scale and minimum of the 16 columns from col on: the value is fma(code - zero, d, m). */
+static void scale_of(const struct packed *packed, uint32_t row, uint32_t col, float *ret_d,
+                     float *ret_m)
 {
-    const uint8_t *codes = packed->codes + panel * packed->panel_code_bytes;
-    const uint8_t *scales = packed->scales + panel * packed->panel_scale_bytes;
+    uint32_t lane = row % PACKED_LANES;
+    const uint8_t *scales = packed->scales + row / PACKED_LANES * packed->panel_scale_bytes;
     const uint8_t *one = scales + (size_t)(col / 32) * records[packed->dtype].scale_bytes;
     const uint8_t *super = scales + (size_t)(col / 256) * records[packed->dtype].scale_bytes;
-    uint32_t code =
-        code_at(packed->dtype, codes + (size_t)(col / 32) * records[packed->dtype].code_bytes, lane,
-                col % 32);
     uint32_t scale;
     uint32_t minimum;
 
+    *ret_m = 0.0f;
     switch (packed->dtype) {
-    case DTYPE_Q8_0:
-        return fmaf((float)code - 128.0f, f16_at(one, lane), 0.0f);
-    case DTYPE_Q4_0:
-        return fmaf((float)code - 8.0f, f16_at(one, lane), 0.0f);
-    case DTYPE_Q5_0:
-        return fmaf((float)code - 16.0f, f16_at(one, lane), 0.0f);
     case DTYPE_Q4_1:
     case DTYPE_Q5_1:
-        return fmaf((float)code, f16_at(one, lane), f16_at(one + 32, lane));
+        *ret_m = f16_at(one + 32, lane);
+        *ret_d = f16_at(one, lane);
+        return;
     case DTYPE_Q4_K:
     case DTYPE_Q5_K:
         scale_min_k4(super + 64 + lane, col % 256 / 32, &scale, &minimum);
-        return fmaf((float)code, f16_at(super, lane) * (float)scale,
-                    -(f16_at(super + 32, lane) * (float)minimum));
-    default: /* Q6_K */
-        return fmaf((float)code - 32.0f,
-                    f16_at(super, lane) * (float)(int8_t)super[32 + col % 256 / 16 * 16 + lane],
-                    0.0f);
+        *ret_d = f16_at(super, lane) * (float)scale;
+        *ret_m = -(f16_at(super + 32, lane) * (float)minimum);
+        return;
+    case DTYPE_Q6_K:
+        *ret_d = f16_at(super, lane) * (float)(int8_t)super[32 + col % 256 / 16 * 16 + lane];
+        return;
+    default:
+        *ret_d = f16_at(one, lane);
+        return;
     }
+}
+
+/* The codes of 32 columns of a row begin here. */
+static const uint8_t *group_codes(const struct packed *packed, uint32_t row, uint32_t col)
+{
+    return packed->codes + row / PACKED_LANES * packed->panel_code_bytes +
+           (size_t)(col / 32) * records[packed->dtype].code_bytes;
+}
+
+static float quantised_value(const struct packed *packed, uint32_t row, uint32_t col)
+{
+    uint32_t code =
+        code_at(packed->dtype, group_codes(packed, row, col), row % PACKED_LANES, col % 32);
+    float d;
+    float m;
+
+    scale_of(packed, row, col, &d, &m);
+    return fmaf((float)((int32_t)code - packed_code_zero(packed->dtype)), d, m);
+}
+
+struct packed_group packed_group(const struct packed *packed, uint32_t row, uint32_t col)
+{
+    const uint8_t *codes = group_codes(packed, row, col);
+    int32_t zero = packed_code_zero(packed->dtype);
+    struct packed_group group;
+
+    for (uint32_t k = 0; k < ARRAY_LEN(group.codes); k++) {
+        uint32_t code = code_at(packed->dtype, codes, row % PACKED_LANES, k);
+
+        group.codes[k] = (int16_t)((int32_t)code - zero);
+    }
+    scale_of(packed, row, col, &group.d[0], &group.m);
+    scale_of(packed, row, col + 16, &group.d[1], &group.m);
+    return group;
 }
 
 float packed_value(const struct packed *packed, uint32_t row, uint32_t col)
@@ -164,6 +196,6 @@ float packed_value(const struct packed *packed, uint32_t row, uint32_t col)
         return f32_from_bf16(
             load_u16(codes + ((size_t)(col / 2) * PACKED_LANES + lane) * 4 + col % 2 * 2));
     default:
-        return quantised_value(packed, panel, lane, col);
+        return quantised_value(packed, row, col);
     }
 }

@@ -74,3 +74,38 @@ void packed_attach(struct packed *packed, const void *storage);
 
 /* The value of one weight, as defined above. Slow; for references, tests and single rows. */
 float packed_value(const struct packed *packed, uint32_t row, uint32_t col);
+
+/* 32 columns of one row of a quantised matrix, as an integer product takes them: the value of
+ * column k is codes[k] d[k / 16] + m. Codes have their offset (128, 8, 16, 32) taken off, so that m
+ * is +0 but for the types with a minimum; d[1] is d[0] but for Q6_K. */
+struct packed_group {
+    int16_t codes[32];
+    float d[2];
+    float m;
+};
+
+/* Columns [col, col + 32), col a multiple of 32. Slow, as packed_value. */
+struct packed_group packed_group(const struct packed *packed, uint32_t row, uint32_t col);
+
+/* What is taken off the unsigned codes of a type: its zero. */
+static inline int32_t packed_code_zero(enum dtype dtype)
+{
+    switch (dtype) {
+    case DTYPE_Q8_0:
+        return 128;
+    case DTYPE_Q4_0:
+        return 8;
+    case DTYPE_Q5_0:
+        return 16;
+    case DTYPE_Q6_K:
+        return 32;
+    default:
+        return 0;
+    }
+}
+
+/* Types whose weights have a minimum beside the scale. */
+static inline bool packed_has_minimum(enum dtype dtype)
+{
+    return dtype == DTYPE_Q4_1 || dtype == DTYPE_Q5_1 || dtype == DTYPE_Q4_K || dtype == DTYPE_Q5_K;
+}

@@ -48,6 +48,29 @@ static void skip_unless_visible(const struct kernel_fixture *fixture)
     }
 }
 
+/* The rows of args->x as integers, and their product. */
+static void product_int8(const struct cpu_kernels *level, const struct cpu_matmul *args)
+{
+    static _Alignas(64) uint8_t memory[16 * 256 / QUANT_GROUP * 40];
+    const struct leaf_plan *leaves = &args->w->leaves;
+    struct cpu_matmul integers = *args;
+    uint32_t n = quant_n_groups(leaves);
+    size_t bytes;
+
+    assert_true(quant_bytes(args->m, n, &bytes) && bytes <= sizeof(memory));
+    integers.q = quant_attach(memory, args->m, n);
+    for (size_t i = 0; i < args->m; i++) {
+        clear_upper();
+        level->quant_row(args->x + i * args->x_stride, leaves,
+                         integers.q.codes + i * n * QUANT_GROUP, integers.q.scales + i * n,
+                         integers.q.sums + i * n);
+        assert_false(upper_in_use());
+    }
+    clear_upper();
+    level->matmul_int8[args->w->dtype](&integers);
+    assert_false(upper_in_use());
+}
+
 static void test_products(void **state)
 {
     static const uint32_t shapes[][2] = {{17, 32}, {150, 64}, {20, 70}, {20, 256}};
@@ -78,6 +101,9 @@ static void test_products(void **state)
                     clear_upper();
                     fixture->levels[i % fixture->n_levels].matmul[dtype](&args);
                     assert_false(upper_in_use());
+                    if (dtype_is_quantised((enum dtype)dtype)) {
+                        product_int8(&fixture->levels[i % fixture->n_levels], &args);
+                    }
                 }
                 kernel_packed_release(&w);
             }

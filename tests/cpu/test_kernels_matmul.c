@@ -17,17 +17,22 @@ struct shape {
     uint32_t count;
 };
 
-/* One matrix by m rows of x, panels [begin, end), with every level. */
-static void check(struct kernel_fixture *fixture, const struct packed *w, uint32_t m,
-                  const float *x, size_t x_stride)
+static void product(const struct cpu_kernels *kernels, const struct cpu_matmul *args)
 {
-    struct cpu_matmul args = {.w = w, .x = x, .x_stride = x_stride, .m = m};
+    (args->x == NULL ? kernels->matmul_int8 : kernels->matmul)[args->w->dtype](args);
+}
+
+/* One matrix by m rows of x (args: w, m and x or q), panels [begin, end), with every level. */
+static void check_product(struct kernel_fixture *fixture, const struct cpu_matmul *given)
+{
+    struct cpu_matmul args = *given;
+    const struct packed *w = args.w;
     size_t size;
     float *expected;
     float *found;
 
     args.y_stride = w->rows + 3;
-    args.root_stride = m * args.y_stride + 5;
+    args.root_stride = args.m * args.y_stride + 5;
     args.panel_begin = kernel_below(&fixture->random, 3) == 0 ? w->n_panels / 2 : 0;
     args.panel_end = kernel_below(&fixture->random, 3) == 0 ? MAX(args.panel_begin, w->n_panels - 1)
                                                             : w->n_panels;
@@ -36,22 +41,74 @@ static void check(struct kernel_fixture *fixture, const struct packed *w, uint32
     expected = xcalloc(size, sizeof(float));
     found = xcalloc(size, sizeof(float));
     args.y = expected;
-    fixture->ref.matmul[w->dtype](&args);
+    product(&fixture->ref, &args);
     args.y = found;
     for (uint32_t l = 0; l < fixture->n_levels; l++) {
         size_t at;
 
         memset(found, 0, size * sizeof(float)); /* what is not written stays zero in both */
-        fixture->levels[l].matmul[w->dtype](&args);
+        product(&fixture->levels[l], &args);
         at = kernel_differs(expected, found, size);
         if (at < size) {
-            fail_msg("%s %s: %u x %u, m %u, %u leaves: y[%zu] is %a, not %a",
-                     fixture->levels[l].level, dtype_info(w->dtype)->name, w->rows, w->cols, m,
-                     w->leaves.n_leaves, at, (double)found[at], (double)expected[at]);
+            fail_msg("%s %s%s: %u x %u, m %u, %u leaves: y[%zu] is %a, not %a",
+                     fixture->levels[l].level, dtype_info(w->dtype)->name,
+                     args.x == NULL ? " int8" : "", w->rows, w->cols, args.m, w->leaves.n_leaves,
+                     at, (double)found[at], (double)expected[at]);
         }
     }
     free(expected);
     free(found);
+}
+
+/* Quantises the rows of x with one level's kernel. */
+static struct quant quantise(const struct cpu_kernels *kernels, const struct packed *w, uint32_t m,
+                             const float *x, size_t x_stride)
+{
+    uint32_t n = quant_n_groups(&w->leaves);
+    struct quant q;
+    size_t bytes;
+    void *memory;
+
+    assert_true(quant_bytes(m, n, &bytes));
+    memory = aligned_alloc(64, round_up(bytes, 64));
+    assert_non_null(memory);
+    q = quant_attach(memory, m, n);
+    for (uint32_t i = 0; i < m; i++) {
+        size_t at = (size_t)i * n;
+
+        kernels->quant_row(x + i * x_stride, &w->leaves, q.codes + at * QUANT_GROUP, q.scales + at,
+                           q.sums + at);
+    }
+    return q;
+}
+
+/* The same codes, scales and sums from every level. */
+static void check_quantised(struct kernel_fixture *fixture, const struct packed *w, uint32_t m,
+                            const float *x, size_t x_stride, const struct quant *expected)
+{
+    size_t n = (size_t)m * expected->n_groups;
+
+    for (uint32_t l = 0; l < fixture->n_levels; l++) {
+        struct quant found = quantise(&fixture->levels[l], w, m, x, x_stride);
+
+        assert_memory_equal(found.codes, expected->codes, n * QUANT_GROUP);
+        assert_int_equal(kernel_differs(expected->scales, found.scales, n), n);
+        assert_memory_equal(found.sums, expected->sums, n * sizeof(int32_t));
+        free(found.codes);
+    }
+}
+
+static void check(struct kernel_fixture *fixture, const struct packed *w, uint32_t m,
+                  const float *x, size_t x_stride)
+{
+    check_product(fixture, &(struct cpu_matmul){.w = w, .x = x, .x_stride = x_stride, .m = m});
+    if (dtype_is_quantised(w->dtype)) {
+        struct quant q = quantise(&fixture->ref, w, m, x, x_stride);
+
+        check_quantised(fixture, w, m, x, x_stride, &q);
+        check_product(fixture, &(struct cpu_matmul){.w = w, .q = q, .m = m});
+        free(q.codes);
+    }
 }
 
 static void check_shape(struct kernel_fixture *fixture, enum dtype dtype, const struct shape *shape,

@@ -41,6 +41,19 @@ static void wrong_matmul(const struct cpu_matmul *args)
     flip(&args->y[(args->m - 1) * args->y_stride]);
 }
 
+static void wrong_matmul_int8(const struct cpu_matmul *args)
+{
+    right.matmul_int8[args->w->dtype](args);
+    flip(&args->y[(args->m - 1) * args->y_stride]);
+}
+
+static void wrong_quant_row(const float *x, const struct leaf_plan *leaves, int8_t *codes,
+                            float *scales, int32_t *sums)
+{
+    right.quant_row(x, leaves, codes, scales, sums);
+    flip(&scales[quant_n_groups(leaves) - 1]);
+}
+
 static void wrong_rmsnorm(float *y, const float *x, const float *w, uint32_t n, float eps)
 {
     right.rmsnorm(y, x, w, n, eps);
@@ -126,7 +139,13 @@ static void test_wrong_kernels_are_named(void **state)
     for (unsigned dtype = 0; dtype < DTYPE_COUNT; dtype++) {
         wrong.matmul[dtype] = wrong_matmul;
         assert_found(&wrong, dtype_info((enum dtype)dtype)->name);
+        if (dtype_is_quantised((enum dtype)dtype)) {
+            wrong.matmul_int8[dtype] = wrong_matmul_int8;
+            assert_found(&wrong, dtype_info((enum dtype)dtype)->name);
+        }
     }
+    wrong.quant_row = wrong_quant_row;
+    assert_found(&wrong, "the product with ");
     wrong.rmsnorm = wrong_rmsnorm;
     assert_found(&wrong, "rmsnorm");
     wrong.round_bf16 = wrong_round_bf16;

@@ -47,6 +47,14 @@ static void make_tokens(int32_t *tokens, uint32_t vocab)
     }
 }
 
+static enum act act_of(const char *name)
+{
+    enum act act = ACT_F32;
+
+    assert_true(act_from_name(name, &act));
+    return act;
+}
+
 static struct collected run(const char *path, const char *act, const struct variant *variant)
 {
     struct engine_options options = {
@@ -54,7 +62,7 @@ static struct collected run(const char *path, const char *act, const struct vari
         .level = cpu_level_name(variant->level),
         .n_threads = variant->n_threads,
         .act_given = true,
-        .act = strcmp(act, "bf16") == 0 ? ACT_BF16 : ACT_F32,
+        .act = act_of(act),
         .max_context = N_TOKENS,
         .max_chunk = variant->chunk,
         .ops = &cpu_ops,
@@ -110,10 +118,16 @@ static void compare(const char *path, const char *act)
     free(expected.logits);
 }
 
-/* Fixtures whose matrices are all BF16 are also computed with rounded activations. */
+/* Fixtures whose matrices are all BF16 are also computed with rounded activations, those with
+ * quantised ones with integers. */
 static bool is_bf16(const char *name)
 {
     return strstr(name, "bf16") != NULL;
+}
+
+static bool is_quantised(const char *name)
+{
+    return strstr(name, "-q") != NULL || strstr(name, "-mixed") != NULL;
 }
 
 static void test_fixtures(void **state)
@@ -144,6 +158,9 @@ static void test_fixtures(void **state)
         compare(path, "f32");
         if (is_bf16(entry->d_name)) {
             compare(path, "bf16");
+        }
+        if (is_quantised(entry->d_name)) {
+            compare(path, "int8");
         }
         n++;
     }

@@ -28,7 +28,8 @@ FACTORS = {
     "threads": [1, 2, 3],
     "level": ["ref", "avx2", "avx512"],
     "architecture": random_model.ARCHITECTURES,
-    "weights": [*random_model.TYPES, "BF16 in f32"],  # BF16 is computed in bf16 unless told else
+    # BF16 is computed in bf16 unless told else, quantised types in f32
+    "weights": [*random_model.TYPES, "BF16 in f32", "Q8_0 in int8", "Q4_K in int8"],
 }
 Row = collections.namedtuple("Row", FACTORS)
 MODELS = list(itertools.product(FACTORS["architecture"], FACTORS["weights"]))

@@ -77,6 +77,67 @@ static void matmul(const struct cpu_matmul *args)
     }
 }
 
+/* The integer chain of row over the columns [k0, k1), whose first group is number g of x's row i.
+ */
+static float integer_chain(const struct cpu_matmul *args, uint32_t i, uint32_t row, uint32_t k0,
+                           uint32_t k1, size_t g)
+{
+    const struct quant *q = &args->q;
+    bool halves = args->w->dtype == DTYPE_Q6_K;
+    uint32_t k = k0 / QUANT_GROUP * QUANT_GROUP;
+    float run = 0.0f;
+
+    g += (size_t)i * q->n_groups;
+    for (size_t end = g + quant_leaf_groups(k0, k1); g < end; g++) {
+        struct packed_group w = packed_group(args->w, row, k);
+        const int8_t *x = q->codes + g * QUANT_GROUP;
+        int32_t dots[2] = {0, 0};
+
+        for (uint32_t j = 0; j < QUANT_GROUP; j++) {
+            dots[halves ? j / 16 : 0] += w.codes[j] * x[j];
+        }
+        run = fmaf((float)dots[0], w.d[0] * q->scales[g], run);
+        if (halves) {
+            run = fmaf((float)dots[1], w.d[1] * q->scales[g], run);
+        }
+        if (packed_has_minimum(args->w->dtype)) {
+            run = fmaf(w.m, q->scales[g] * (float)q->sums[g], run);
+        }
+        k += QUANT_GROUP;
+    }
+    return run;
+}
+
+static void matmul_int8(const struct cpu_matmul *args)
+{
+    const struct leaf_plan *leaves = &args->w->leaves;
+    float *stack = args->scratch;
+    uint32_t end = MIN(args->panel_end * LANES, args->w->rows);
+
+    for (uint32_t row = args->panel_begin * LANES; row < end; row++) {
+        for (uint32_t i = 0; i < args->m; i++) {
+            float *y = args->y + i * args->y_stride + row;
+            uint32_t n = 0;
+            size_t g = 0;
+
+            for (uint32_t l = 0; l < leaves->n_leaves; l++) {
+                uint32_t k0 = leaves->bounds[l];
+                uint32_t k1 = leaves->bounds[l + 1];
+
+                stack[n++] = integer_chain(args, i, row, k0, k1, g);
+                g += quant_leaf_groups(k0, k1);
+                for (uint32_t j = 0; j < leaves->merges[l]; j++) {
+                    n--;
+                    stack[n - 1] += stack[n];
+                }
+            }
+            for (uint32_t r = 0; r < n; r++) {
+                y[r * args->root_stride] = stack[r];
+            }
+        }
+    }
+}
+
 /* 16 lanes to one: 8 + 8, 4 + 4, 2 + 2, 1 + 1. */
 static float lanes_sum(float lanes[LANES])
 {
@@ -209,6 +270,7 @@ void cpu_kernels_init_ref(struct cpu_kernels *kernels)
 {
     *kernels = (struct cpu_kernels){
         .level = "ref",
+        .quant_row = quant_row,
         .rmsnorm = rmsnorm,
         .round_bf16 = round_bf16,
         .silu_mul = silu_mul,
@@ -222,5 +284,6 @@ void cpu_kernels_init_ref(struct cpu_kernels *kernels)
     };
     for (unsigned i = 0; i < DTYPE_COUNT; i++) {
         kernels->matmul[i] = matmul;
+        kernels->matmul_int8[i] = dtype_is_quantised((enum dtype)i) ? matmul_int8 : NULL;
     }
 }

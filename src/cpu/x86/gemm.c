@@ -9,11 +9,9 @@
 #include "cpu/x86/gemm.h"
 
 enum {
-    BLOCK_COLS = 256, /* two panels of f32 weights: 32 KiB */
     BLOCK_ROWS_MAX = 512,
     FEW_TILES = 4,
     FEW_TILES_COLS = 1 << 18,
-    PACK_MORE = 16, /* columns of room after the packed ones; a whole number of cache lines */
 };
 
 struct block {
@@ -27,10 +25,11 @@ struct block {
     uint32_t n_tiles;
     uint32_t panel; /* panels [panel, panel + n_panels) */
     uint32_t n_panels;
-    float *x;       /* packed, [n_tiles][cols][stride] */
-    float *weights; /* BLOCK_COLS * n_panels * 16 */
-    float *sums;    /* the stack */
-    size_t level;   /* floats from one level to the next */
+    uint32_t x_cols;  /* columns of x */
+    uint8_t *x;       /* packed, [n_tiles][x_cols / granule] of isa->x_granule bytes */
+    uint8_t *weights; /* isa->weight_bytes */
+    float *sums;      /* the stack */
+    size_t level;     /* floats from one level to the next */
 };
 
 /* The block's rows are cut into tiles whose heights differ by one at most: where tile t begins. */
@@ -39,10 +38,12 @@ static uint32_t tile_begin(const struct block *block, uint32_t t)
     return (uint32_t)((uint64_t)t * block->n_rows / block->n_tiles);
 }
 
-/* Column k of tile t, packed. */
-static float *tile_x(const struct block *block, uint32_t t, uint32_t k)
+/* Column k of tile t, packed; k is a multiple of the granule. */
+static uint8_t *tile_x(const struct block *block, uint32_t t, uint32_t k)
 {
-    return block->x + ((size_t)t * block->args->w->cols + k) * block->isa->stride;
+    const struct gemm_isa *isa = block->isa;
+
+    return block->x + ((size_t)t * block->x_cols + k) / isa->granule * isa->x_granule;
 }
 
 /* Memory to have in the second-level cache soon: of the first panel that is read next. */
@@ -57,7 +58,7 @@ static struct fetch fetch_next(const struct block *block, uint32_t k)
     const struct packed *w = block->args->w;
     uint32_t panel = k < w->cols ? block->panel : block->panel + block->n_panels;
     uint32_t column = k < w->cols ? k : 0;
-    uint32_t n = MIN(BLOCK_COLS, w->cols - column);
+    uint32_t n = MIN(GEMM_BLOCK_COLS, w->cols - column);
     struct fetch fetch = {.codes = w->codes};
 
     if (panel >= w->n_panels) {
@@ -91,11 +92,20 @@ static void fetch_outputs(const struct block *block, uint32_t row, uint32_t end)
     }
 }
 
+/* Some columns of a leaf. */
+struct columns {
+    uint32_t k;   /* of the weights */
+    uint32_t x_k; /* and of x: the same, but for integer products */
+    uint32_t n;
+};
+
 /* The rows of the block in tiles. Meanwhile the next columns'
  * codes are fetched, and with the last columns the lines of y. */
-static void tiles(const struct block *block, const void *w, uint32_t k, uint32_t n, bool add,
+static void tiles(const struct block *block, const void *w, const struct columns *columns, bool add,
                   float *sums)
 {
+    const uint32_t k = columns->k;
+    const uint32_t n = columns->n;
     const struct cpu_matmul *args = block->args;
     uint32_t outputs = block->n_panels * PACKED_LANES;
     gemm_tile_fn *const(*tile)[GEMM_ROWS_MAX + 1] =
@@ -113,7 +123,7 @@ static void tiles(const struct block *block, const void *w, uint32_t k, uint32_t
         tile[block->n_panels][end - row](&(struct gemm_tile){
             .w = w,
             .panel_bytes = args->w->panel_code_bytes,
-            .x = tile_x(block, t, k),
+            .x = tile_x(block, t, columns->x_k),
             .sums = sums + (size_t)row * outputs,
             .n = n,
             .add = add,
@@ -133,22 +143,36 @@ static const void *weights(const struct block *block, uint32_t k, uint32_t n)
         return w->codes + block->panel * w->panel_code_bytes + (size_t)k * 2 * PACKED_LANES;
     }
     for (uint32_t p = 0; p < block->n_panels; p++) {
-        block->unpack(w, block->panel + p, k, n, block->weights + p * PACKED_LANES,
+        block->unpack(w, block->panel + p, k, n,
+                      (float *)(block->weights + p * block->isa->weight_panel),
                       block->n_panels * PACKED_LANES);
     }
     return block->weights;
 }
 
-static void leaf(const struct block *block, uint32_t k0, uint32_t k1, float *sums)
+/* One leaf, whose columns begin at x_k in x. Returns where the next one's do. An integer product
+ * takes whole groups: where the leaf's end is not one's, the codes of x beyond it are zero. */
+static uint32_t leaf(const struct block *block, uint32_t k0, uint32_t k1, uint32_t x_k, float *sums)
 {
-    if (k0 == k1) {
+    struct columns columns = {.k = k0, .x_k = x_k};
+    uint32_t left = k1 - k0;
+    bool add = false;
+
+    if (left == 0) {
         memset(sums, 0, block->level * sizeof(float));
     }
-    for (uint32_t k = k0; k < k1; k += BLOCK_COLS) {
-        uint32_t n = MIN(BLOCK_COLS, k1 - k);
-
-        tiles(block, weights(block, k, n), k, n, k > k0, sums);
+    if (block->isa->integers) {
+        columns.k = k0 / QUANT_GROUP * QUANT_GROUP;
+        left = quant_leaf_groups(k0, k1) * QUANT_GROUP;
     }
+    for (; left > 0; left -= columns.n) {
+        columns.n = MIN(GEMM_BLOCK_COLS, left);
+        tiles(block, weights(block, columns.k, columns.n), &columns, add, sums);
+        columns.k += columns.n;
+        columns.x_k += columns.n;
+        add = true;
+    }
+    return columns.x_k;
 }
 
 static void write_roots(const struct block *block)
@@ -178,9 +202,10 @@ static void panels(const struct block *block)
 {
     const struct leaf_plan *leaves = &block->args->w->leaves;
     float *top = block->sums;
+    uint32_t x_k = 0;
 
     for (uint32_t i = 0; i < leaves->n_leaves; i++) {
-        leaf(block, leaves->bounds[i], leaves->bounds[i + 1], top);
+        x_k = leaf(block, leaves->bounds[i], leaves->bounds[i + 1], x_k, top);
         for (uint32_t j = 0; j < leaves->merges[i]; j++) {
             block->isa->add(top - block->level, top, block->level);
             top -= block->level;
@@ -193,13 +218,11 @@ static void panels(const struct block *block)
 /* The block's rows of x, tile by tile. */
 static void pack(const struct block *block)
 {
-    const struct cpu_matmul *args = block->args;
-
     for (uint32_t t = 0; t < block->n_tiles; t++) {
         uint32_t row = tile_begin(block, t);
 
-        block->isa->pack(args->x + (block->row + row) * args->x_stride, args->x_stride,
-                         tile_begin(block, t + 1) - row, args->w->cols, tile_x(block, t, 0));
+        block->isa->pack(block->args, block->row + row, tile_begin(block, t + 1) - row,
+                         tile_x(block, t, 0));
     }
 }
 
@@ -208,26 +231,28 @@ static void pack(const struct block *block)
 static uint32_t block_rows(const struct block *block)
 {
     const struct gemm_isa *isa = block->isa;
-    uint32_t cols = block->args->w->cols;
-    uint32_t tiles = (uint32_t)(isa->x_bytes / sizeof(float) / isa->stride / cols);
+    size_t tile_bytes = (size_t)block->x_cols / isa->granule * isa->x_granule;
+    uint32_t tiles = (uint32_t)(isa->x_bytes / MAX(tile_bytes, 1));
 
-    tiles = MAX(tiles, cols <= FEW_TILES_COLS ? FEW_TILES : 1);
+    tiles = MAX(tiles, block->x_cols <= FEW_TILES_COLS ? FEW_TILES : 1);
     return MIN(tiles * block->tall, BLOCK_ROWS_MAX);
 }
 
 void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack_fn *unpack)
 {
-    struct block block = {.args = args, .isa = isa, .unpack = unpack, .weights = args->scratch};
+    struct block block = {
+        .args = args, .isa = isa, .unpack = unpack, .weights = (uint8_t *)args->scratch};
     uint32_t n_blocks;
 
+    block.x_cols = isa->integers ? args->q.n_groups * QUANT_GROUP : args->w->cols;
     block.packed = args->w->dtype == DTYPE_BF16 && args->m <= isa->bf16_rows_max;
     block.tall = block.packed ? isa->rows_bf16 : isa->rows;
     n_blocks = (uint32_t)div_up(args->m, block_rows(&block));
-    block.x = block.weights + BLOCK_COLS * isa->panels * PACKED_LANES;
+    block.x = block.weights + isa->weight_bytes;
     for (uint32_t b = 0; b < n_blocks; b++) {
         block.n_rows = (uint32_t)((uint64_t)(b + 1) * args->m / n_blocks) - block.row;
         block.n_tiles = (uint32_t)div_up(block.n_rows, block.tall);
-        block.sums = tile_x(&block, block.n_tiles, PACK_MORE);
+        block.sums = (float *)(tile_x(&block, block.n_tiles, 0) + GEMM_PACK_MORE);
         pack(&block);
         for (block.panel = args->panel_begin; block.panel < args->panel_end;
              block.panel += block.n_panels) {

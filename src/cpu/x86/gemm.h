@@ -8,13 +8,13 @@
 
 #include "cpu/kernels.h"
 
-enum { GEMM_ROWS_MAX = 8, GEMM_PANELS_MAX = 2 };
+enum { GEMM_ROWS_MAX = 8, GEMM_PANELS_MAX = 2, GEMM_BLOCK_COLS = 256 };
 
 /* Adds the products of `n` columns to the running sums of one tile. */
 struct gemm_tile {
-    const void *w;      /* [n][outputs] of float, or the BF16 codes of the first panel */
+    const void *w;      /* unpacked weights, or the BF16 codes of the first panel */
     size_t panel_bytes; /* of of codes, from panel to panel */
-    const float *x;     /* packed: [n][stride], of which the first are the tile's rows */
+    const void *x;      /* packed */
     float *sums;        /* [rows][outputs] */
     uint32_t n;         /* whole steps of 32, but for the end of a leaf */
     bool add;           /* false: sums counts as zero (the first columns of a leaf) */
@@ -29,21 +29,28 @@ struct gemm_tile {
 /* The number of rows and of outputs is the function's own. */
 typedef void gemm_tile_fn(const struct gemm_tile *tile);
 
-/* Columns [k, k + n) of a panel as f32 to out[c * stride + lane]. */
+/* Columns [k, k + n) of a panel as f32 to out[c * stride + lane]; for integer products k and n are
+ * multiples of 32 and out is [n / 32] of struct int8_weights. */
 typedef void gemm_unpack_fn(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
                             float *out, size_t stride);
 
-/* Packs n columns of `rows` rows of x; reads and writes up to three columns more. */
-typedef void gemm_pack_fn(const float *x, size_t stride, uint32_t rows, uint32_t n, float *out);
+/* Packs rows [row, row + n) of the product's x, all columns, as the tiles want them; writes up to
+ * GEMM_PACK_MORE bytes more. */
+typedef void gemm_pack_fn(const struct cpu_matmul *args, uint32_t row, uint32_t n, void *out);
+enum { GEMM_PACK_MORE = 1024 };
 
 /* What an instruction set offers. */
 struct gemm_isa {
     uint32_t rows;      /* of the tallest tile */
     uint32_t rows_bf16; /* of the tallest of tile_bf16 */
-    uint32_t stride;    /* of packed x, at least rows */
+    bool integers;      /* x is cpu_matmul.q: its columns are those of its groups, leaf by leaf */
+    uint32_t granule;   /* columns of x that are packed together */
+    size_t x_granule;   /* and how many bytes they take for a tile's rows */
     gemm_pack_fn *pack;
-    uint32_t panels; /* of the widest */
-    size_t x_bytes;  /* of packed x that may lie in the second-level cache */
+    uint32_t panels;     /* of the widest */
+    size_t weight_panel; /* bytes from panel to panel in unpacked weights */
+    size_t weight_bytes; /* of unpacked weights for GEMM_BLOCK_COLS columns of `panels` panels */
+    size_t x_bytes;      /* of packed x that may lie in the second-level cache */
     gemm_tile_fn *tile[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1]; /* [panels][rows], f32 weights */
     /* For BF16 weights as packed, for this many rows of x or fewer. */
     uint32_t bf16_rows_max;

@@ -33,6 +33,7 @@ struct gemv {
     uint32_t n_panels;      /* 1 .. GEMV_PANELS */
     float *sums;            /* the stack */
     size_t level;           /* floats from one level of the stack to the next */
+    uint32_t x_group;       /* integer activations: the next leaf's first group of x */
 };
 
 /* The accumulators of one row of x. Rows are written out one by one below, so that both compilers
@@ -174,20 +175,37 @@ VEC_INLINE void gemv_prefetch(enum dtype dtype, uint32_t part, const uint8_t *co
     }
 }
 
+/* What to prefetch, from the beginning of a panel on. */
+struct gemv_later {
+    size_t code_bytes;
+    size_t scale_bytes;
+};
+
+/* While columns from k on are worked on: some steps later, of this panel or of the one GEMV_PANELS
+ * further on. */
+VEC_INLINE struct gemv_later gemv_later(enum dtype dtype, const struct packed *w, uint32_t k)
+{
+    const uint32_t step_bytes = weights_code_bytes(dtype);
+    const uint32_t n_steps = w->cols / WEIGHTS_STEP;
+    uint32_t step = k / WEIGHTS_STEP + GEMV_AHEAD / step_bytes;
+    uint32_t skip = step < n_steps ? 0 : GEMV_PANELS;
+
+    step = skip == 0 ? step : MIN(step - n_steps, n_steps);
+    return (struct gemv_later){
+        .code_bytes = skip * w->panel_code_bytes + (size_t)step * step_bytes,
+        .scale_bytes = skip * w->panel_scale_bytes + (size_t)step * weights_scale_bytes(dtype),
+    };
+}
+
 /* Columns [k, k + 32) of the group's panels, whole and (codes) one group, added to run. */
 VEC_INLINE void gemv_step(enum dtype dtype, uint32_t m, const struct gemv *group, uint32_t k,
                           float *run)
 {
     const struct packed *w = group->args->w;
     const struct gemv_x x = {group->args->x + k, group->args->x_stride};
-    const uint32_t step_bytes = weights_code_bytes(dtype);
-    const uint32_t n_steps = w->cols / WEIGHTS_STEP;
-    /* the step to prefetch: of this panel, or of the one GEMV_PANELS further on */
-    uint32_t later = k / WEIGHTS_STEP + GEMV_AHEAD / step_bytes;
-    uint32_t skip = later < n_steps ? 0 : GEMV_PANELS;
+    const struct gemv_later later = gemv_later(dtype, w, k);
     float parts[GEMV_PANELS * GEMV_ROWS * PACKED_LANES * 2];
 
-    later = skip == 0 ? later : MIN(later - n_steps, n_steps);
 #pragma GCC unroll 4
     for (uint32_t part = 0; part < gemv_parts(dtype); part++) {
         const uint32_t eights = 4 / gemv_parts(dtype);
@@ -195,17 +213,11 @@ VEC_INLINE void gemv_step(enum dtype dtype, uint32_t m, const struct gemv *group
         for (uint32_t p = 0; p < group->n_panels; p++) {
             size_t panel = group->panel + p;
             const uint8_t *codes = w->codes + panel * w->panel_code_bytes;
-            const uint8_t *scales = NULL;
-            const uint8_t *scales_later = NULL;
+            const uint8_t *scales =
+                weights_are_codes(dtype) ? w->scales + panel * w->panel_scale_bytes : NULL;
 
-            if (weights_are_codes(dtype)) {
-                scales = w->scales + panel * w->panel_scale_bytes;
-                scales_later = scales + skip * w->panel_scale_bytes +
-                               (size_t)later * weights_scale_bytes(dtype);
-            }
-            gemv_prefetch(dtype, part,
-                          codes + skip * w->panel_code_bytes + (size_t)later * step_bytes,
-                          scales_later);
+            gemv_prefetch(dtype, part, codes + later.code_bytes,
+                          scales == NULL ? NULL : scales + later.scale_bytes);
             for (uint32_t lane = 0; lane < PACKED_LANES; lane += VEC_LANES) {
                 struct weights open = weights_open(dtype, codes, scales, k, lane);
                 float *e = parts + p * GEMV_ROWS * PACKED_LANES * 2 + lane;
@@ -219,11 +231,13 @@ VEC_INLINE void gemv_step(enum dtype dtype, uint32_t m, const struct gemv *group
     }
 }
 
-/* Columns [k0, k1) of the group's panels, added to run ([panel][m][16]). */
-VEC_INLINE void gemv_leaf(enum dtype dtype, uint32_t m, const struct gemv *group, uint32_t k0,
-                          uint32_t k1, float *run)
+/* See gemv_leaf_fn. */
+VEC_INLINE void gemv_leaf(enum dtype dtype, uint32_t m, struct gemv *group, uint32_t leaf,
+                          float *run)
 {
     const struct cpu_matmul *args = group->args;
+    const uint32_t k0 = args->w->leaves.bounds[leaf];
+    const uint32_t k1 = args->w->leaves.bounds[leaf + 1];
     float values[WEIGHTS_STEP * PACKED_LANES];
 
     for (uint32_t k = k0; k < k1; k += WEIGHTS_STEP) {
@@ -266,9 +280,13 @@ static void gemv_write(const struct gemv *group, uint32_t m)
     }
 }
 
-/* y = W x for m <= GEMV_ROWS rows; m and dtype are constants. */
-VEC_INLINE void gemv(enum dtype dtype, uint32_t m, const struct cpu_matmul *args,
-                     gemm_unpack_fn *unpack)
+/* Adds leaf number `leaf` of the group's panels to run ([panel][m][16]). */
+typedef void gemv_leaf_fn(enum dtype dtype, uint32_t m, struct gemv *group, uint32_t leaf,
+                          float *run);
+
+/* y = W x for m <= GEMV_ROWS rows; m, dtype and the function are constants. */
+VEC_INLINE void gemv_walk(enum dtype dtype, uint32_t m, const struct cpu_matmul *args,
+                          gemm_unpack_fn *unpack, gemv_leaf_fn *leaf)
 {
     const struct leaf_plan *leaves = &args->w->leaves;
     struct gemv group = {.args = args,
@@ -282,9 +300,10 @@ VEC_INLINE void gemv(enum dtype dtype, uint32_t m, const struct cpu_matmul *args
         float *top = group.sums;
 
         group.n_panels = MIN(GEMV_PANELS, args->panel_end - group.panel);
+        group.x_group = 0;
         for (uint32_t i = 0; i < leaves->n_leaves; i++) {
             memset(top, 0, group.level * sizeof(float));
-            gemv_leaf(dtype, m, &group, leaves->bounds[i], leaves->bounds[i + 1], top);
+            leaf(dtype, m, &group, i, top);
             for (uint32_t j = 0; j < leaves->merges[i]; j++) {
                 top -= group.level;
                 gemv_merge(top, group.level);
@@ -293,6 +312,12 @@ VEC_INLINE void gemv(enum dtype dtype, uint32_t m, const struct cpu_matmul *args
         }
         gemv_write(&group, m);
     }
+}
+
+VEC_INLINE void gemv(enum dtype dtype, uint32_t m, const struct cpu_matmul *args,
+                     gemm_unpack_fn *unpack)
+{
+    gemv_walk(dtype, m, args, unpack, gemv_leaf);
 }
 
 #endif

@@ -54,7 +54,10 @@ static const struct gemm_isa isa = {
     .rows_bf16 = TILE_ROWS_BF16,
     .bf16_rows_max = TILE_BF16_MAX,
     .panels = TILE_PANELS,
-    .stride = TILE_STRIDE,
+    .granule = 1,
+    .x_granule = TILE_STRIDE * sizeof(float),
+    .weight_panel = PACKED_LANES * sizeof(float),
+    .weight_bytes = sizeof(float[TILE_PANELS][GEMM_BLOCK_COLS][PACKED_LANES]),
     .x_bytes = TILE_X_BYTES,
     .pack = tile_pack,
 #if VEC_LANES == 16

@@ -142,16 +142,17 @@ VEC_INLINE struct tile_weights tile_load(struct tile_shape shape, const struct g
     return loaded;
 }
 
-/* Packs n columns of some rows of x (see gemm_tile.x); up to three columns more are read and
- * written, and in rows beyond the last the last one's values. */
-static void tile_pack(const float *x, size_t stride, uint32_t rows, uint32_t n, float *out)
+/* [column][TILE_STRIDE]; up to three columns more are read and written, and in rows beyond the last
+ * the last one's values. See gemm_pack_fn. */
+static void tile_pack(const struct cpu_matmul *args, uint32_t row, uint32_t n, void *packed)
 {
     const float *from[8];
+    float *out = packed;
 
     for (uint32_t i = 0; i < ARRAY_LEN(from); i++) {
-        from[i] = x + MIN(i, rows - 1) * stride;
+        from[i] = args->x + (row + MIN(i, n - 1)) * args->x_stride;
     }
-    for (uint32_t k = 0; k < n; k += 4) {
+    for (uint32_t k = 0; k < args->w->cols; k += 4) {
         for (uint32_t i = 0; i < TILE_STRIDE; i += 4) {
             __m128 column[4] = {_mm_loadu_ps(from[i] + k), _mm_loadu_ps(from[i + 1] + k),
                                 _mm_loadu_ps(from[i + 2] + k), _mm_loadu_ps(from[i + 3] + k)};

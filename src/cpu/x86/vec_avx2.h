@@ -146,6 +146,16 @@ VEC_INLINE veci vec_or(veci a, veci b)
     return _mm256_or_si256(a, b);
 }
 
+VEC_INLINE veci vec_xor(veci a, veci b)
+{
+    return _mm256_xor_si256(a, b);
+}
+
+VEC_INLINE veci vec_sub_bytes(veci a, veci b)
+{
+    return _mm256_sub_epi8(a, b);
+}
+
 VEC_INLINE veci vec_add_words(veci a, veci b)
 {
     return _mm256_add_epi32(a, b);
@@ -243,6 +253,45 @@ VEC_INLINE float vec_reduce_max(vecf a)
     __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
 
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+/* Integer products. A word is four bytes of one lane. */
+
+/* The same four bytes in every lane. */
+VEC_INLINE veci vec_set1_bytes(const void *p)
+{
+    int32_t word;
+
+    memcpy(&word, p, sizeof(word));
+    return _mm256_set1_epi32(word);
+}
+
+/* Sums of two neighbouring products each, as halves; they saturate. a is unsigned, b signed. */
+VEC_INLINE veci vec_mul_bytes(veci a, veci b)
+{
+    return _mm256_maddubs_epi16(a, b);
+}
+
+VEC_INLINE veci vec_add_halves(veci a, veci b)
+{
+    return _mm256_add_epi16(a, b);
+}
+
+/* Both signed halves of every word, added. */
+VEC_INLINE veci vec_sum_halves(veci a)
+{
+    return _mm256_madd_epi16(a, _mm256_set1_epi16(1));
+}
+
+VEC_INLINE veci vec_abs_bytes(veci a)
+{
+    return _mm256_abs_epi8(a);
+}
+
+/* a, 0 or -a in every byte where b is above, equal to, below 0. */
+VEC_INLINE veci vec_sign_bytes(veci a, veci b)
+{
+    return _mm256_sign_epi8(a, b);
 }
 
 #endif

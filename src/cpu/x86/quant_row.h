@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Activations to integers: whole groups in registers, the ends of leaves by the definition. */
+#pragma once
+
+#include "cpu/x86/vec.h"
+
+#include "tensor/quant.h"
+
+#if defined(VEC_LANES) && VEC_LANES == 8
+
+enum { QUANT_VECTORS = QUANT_GROUP / VEC_LANES };
+
+/* The greatest of eight words, none of them negative. */
+VEC_INLINE uint32_t quant_greatest(veci a)
+{
+    __m128i four = _mm_max_epu32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    __m128i two = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4e));
+
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+VEC_INLINE int32_t quant_sum(veci a)
+{
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+/* quant_group for 32 columns. */
+static void quant_whole(const float *x, int8_t *codes, float *ret_scale, int32_t *ret_sum)
+{
+    vecf values[QUANT_VECTORS];
+    veci q[QUANT_VECTORS];
+    veci most = vec_set1_word(0);
+    uint32_t bits;
+    float amax;
+    veci bytes;
+
+    for (uint32_t v = 0; v < QUANT_VECTORS; v++) {
+        values[v] = vec_load(x + v * VEC_LANES);
+        most = _mm256_max_epu32(most, vec_and(vec_as_words(values[v]), vec_set1_word(0x7fffffff)));
+    }
+    bits = quant_greatest(most);
+    memcpy(&amax, &bits, sizeof(amax));
+    if (bits >= 0x7f800000 || amax < QUANT_SMALLEST) {
+        quant_group(x, 0, QUANT_GROUP, codes, ret_scale, ret_sum);
+        return;
+    }
+    for (uint32_t v = 0; v < QUANT_VECTORS; v++) { /* converts to nearest, ties to even */
+        q[v] = _mm256_cvtps_epi32(vec_mul(values[v], vec_set1(QUANT_MOST / amax)));
+    }
+    *ret_scale = amax / QUANT_MOST;
+    *ret_sum = quant_sum(vec_add_words(vec_add_words(q[0], q[1]), vec_add_words(q[2], q[3])));
+    /* packing works within halves of a register: put the words back in order */
+    bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    vec_store_words(codes,
+                    _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+}
+
+static void quant_row_vec(const float *x, const struct leaf_plan *leaves, int8_t *codes,
+                          float *scales, int32_t *sums)
+{
+    for (uint32_t i = 0; i < leaves->n_leaves; i++) {
+        uint32_t end = leaves->bounds[i + 1];
+
+        for (uint32_t k = leaves->bounds[i]; k < end;) {
+            uint32_t lead = k % QUANT_GROUP;
+            uint32_t n = MIN(QUANT_GROUP - lead, end - k);
+
+            if (n == QUANT_GROUP) {
+                quant_whole(x + k, codes, scales++, sums++);
+            } else {
+                quant_group(x + k, lead, n, codes, scales++, sums++);
+            }
+            codes += QUANT_GROUP;
+            k += n;
+        }
+    }
+    vec_leave();
+}
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Activations as integers, for products with quantised weights (--act int8). A row of x is cut into
+ * groups: the 32 columns from each multiple of 32 on, as far as they lie in one leaf of the product
+ * (tensor/leaves.h); where a leaf ends inside such columns there are two groups of them. So what a
+ * group holds depends on model and weight type alone, as leaves do, and a rank can quantise what it
+ * owns by itself.
+ *
+ * A group is its codes q, one scale d and the sum of its codes; x is about d q. With amax the
+ * greatest |x| of the group:
+ *   amax infinite or a NaN   d = NaN, q = 0: the product is a NaN, as it would have been
+ *   amax < 2^-100            d = +0, q = 0
+ *   else                     d = amax / 127, q = x (127 / amax) to the nearest integer, ties to
+ * even all of it single operations in f32, so that every implementation gives the same bits; |q| is
+ * at most 127. Columns of the 32 that are not the group's have q = 0.
+ *
+ * Symmetric codes of 8 bits with one scale per 32 values are GGUF's Q8_0, but for d, which stays
+ * f32 here. Pure; any thread.
+ */
+#pragma once
+
+#include "tensor/leaves.h"
+
+enum { QUANT_GROUP = 32 };
+
+#define QUANT_SMALLEST 0x1p-100f
+#define QUANT_MOST     127.0f
+
+/* n rows, quantised. Row i has its groups at [i * n_groups]. Borrowed from whoever has the memory.
+ */
+struct quant {
+    uint32_t n_groups; /* of a row: quant_n_groups of the plan */
+    int8_t *codes;     /* [n][n_groups][32], 64-byte aligned */
+    float *scales;     /* [n][n_groups] */
+    int32_t *sums;     /* [n][n_groups] of the codes */
+};
+
+/* Groups of one leaf over columns [begin, end). */
+static inline uint32_t quant_leaf_groups(uint32_t begin, uint32_t end)
+{
+    return begin == end ? 0 : (uint32_t)div_up(end, QUANT_GROUP) - begin / QUANT_GROUP;
+}
+
+/* Groups of a row of x, leaf by leaf. */
+uint32_t quant_n_groups(const struct leaf_plan *leaves);
+
+/* Bytes that n rows take; and the views into memory of that size, 64-byte aligned. False if it
+ * overflows. */
+NODISCARD bool quant_bytes(uint32_t n, uint32_t n_groups, size_t *ret_bytes);
+struct quant quant_attach(void *memory, uint32_t n, uint32_t n_groups);
+
+/* One group of n <= 32 columns, which lie in the 32 from `lead` on. The definition. */
+void quant_group(const float *x, uint32_t lead, uint32_t n, int8_t codes[QUANT_GROUP],
+                 float *ret_scale, int32_t *ret_sum);
+
+/* One row: codes, scales and sums of all its groups. The definition. */
+void quant_row(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,
+               int32_t *sums);
