@@ -16,7 +16,7 @@
 #include "base/mem.h"
 #include "cpu/peak.h"
 
-enum { MAX_ROUNDS = 64, MAX_CASES = 64 };
+enum { MAX_ROUNDS = 64, MAX_CASES = 96 };
 
 /* Weights of all GEMV cases are cut out of this much memory, so that none stays in a cache. */
 static const size_t POOL_BYTES = (size_t)1 << 30;
@@ -26,6 +26,7 @@ static const size_t Y_BYTES = (size_t)512 * 8192 * sizeof(float);
 struct bench_case {
     char name[48];
     bool attention; /* rows: queries, cols: head_dim */
+    bool integers;  /* the product with integer activations, quantised in the same time */
     enum dtype dtype;
     uint32_t rows;
     uint32_t cols;
@@ -42,6 +43,7 @@ struct bench {
     float *x;
     float *y;
     float *scratch;
+    void *quantised; /* X_BYTES */
     struct bench_case cases[MAX_CASES];
     uint32_t n_cases;
     uint32_t n_rounds;
@@ -102,6 +104,18 @@ static void add_case(struct bench *bench, enum dtype dtype, uint32_t rows, uint3
              rows, cols, leaves, m);
 }
 
+/* The same with integer activations. */
+static void add_integers(struct bench *bench, enum dtype dtype, uint32_t rows, uint32_t cols,
+                         uint32_t m)
+{
+    struct bench_case *it = &bench->cases[bench->n_cases];
+
+    add_case(bench, dtype, rows, cols, 1, m);
+    it->integers = true;
+    snprintf(it->name, sizeof(it->name), "%s %u x %u, int8, m %u", dtype_info(dtype)->name, rows,
+             cols, m);
+}
+
 /* n_q queries of one KV head against a block of 64 keys; causal: the block on the diagonal. */
 static void add_attention(struct bench *bench, enum dtype dtype, uint32_t head_dim, uint32_t n_q,
                           bool causal)
@@ -136,9 +150,26 @@ static void take_matrix(struct bench *bench, const struct bench_case *it, struct
     free(bounds);
 }
 
+/* The rows of x, quantised. */
+static struct quant quantise(struct bench *bench, const struct bench_case *it,
+                             const struct packed *w, size_t x_stride)
+{
+    uint32_t n = quant_n_groups(&w->leaves);
+    struct quant q = quant_attach(bench->quantised, it->m, n);
+
+    for (uint32_t i = 0; i < it->m; i++) {
+        size_t at = (size_t)i * n;
+
+        bench->kernels.quant_row(bench->x + i * x_stride, &w->leaves, q.codes + at * QUANT_GROUP,
+                                 q.scales + at, q.sums + at);
+    }
+    return q;
+}
+
 /* Seconds for products with 256 MB of matrices (GEMV) or one (GEMM). */
 static double run_matmul(struct bench *bench, const struct bench_case *it, size_t *ret_bytes)
 {
+    const size_t x_stride = round_up(it->cols, 16) + 16;
     uint64_t ns = 0;
 
     *ret_bytes = 0;
@@ -148,10 +179,12 @@ static double run_matmul(struct bench *bench, const struct bench_case *it, size_
 
         take_matrix(bench, it, &w);
         start = thread_ns();
-        bench->kernels.matmul[it->dtype](&(struct cpu_matmul){
+        (it->integers ? bench->kernels.matmul_int8
+                      : bench->kernels.matmul)[it->dtype](&(struct cpu_matmul){
             .w = &w,
             .x = bench->x,
-            .x_stride = round_up(it->cols, 16) + 16,
+            .x_stride = x_stride,
+            .q = it->integers ? quantise(bench, it, &w, x_stride) : (struct quant){0},
             .y = bench->y,
             .y_stride = it->rows,
             .root_stride = it->rows,
@@ -271,6 +304,13 @@ static void add_cases(struct bench *bench)
             add_case(bench, (enum dtype)dtype, 3072, 1024, 1, 1);
         }
     }
+    for (unsigned dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+        if (dtype_is_quantised((enum dtype)dtype)) {
+            add_integers(bench, (enum dtype)dtype, 3072, 1024, 1);
+        }
+    }
+    add_integers(bench, DTYPE_Q8_0, 3072, 1024, 4);
+    add_integers(bench, DTYPE_Q4_0, 3072, 1024, 4);
     add_case(bench, DTYPE_Q4_1, 3072, 1024, 1, 4);
     add_case(bench, DTYPE_Q8_0, 3072, 1024, 1, 4);
     add_case(bench, DTYPE_BF16, 3072, 1024, 1, 8);
@@ -290,6 +330,10 @@ static void add_cases(struct bench *bench)
     for (unsigned dtype = 0; dtype < DTYPE_COUNT; dtype++) {
         if (dtype != DTYPE_BF16) {
             add_case(bench, (enum dtype)dtype, 3072, 1024, 1, 256);
+        }
+        if (dtype_is_quantised((enum dtype)dtype)) {
+            add_integers(bench, (enum dtype)dtype, 3072, 1024, 16);
+            add_integers(bench, (enum dtype)dtype, 3072, 1024, 256);
         }
     }
 }
@@ -311,7 +355,9 @@ int main(int argc, char **argv)
     bench->x = mem_map(X_BYTES);
     bench->y = mem_map(Y_BYTES);
     bench->scratch = mem_map(CPU_SCRATCH_BYTES);
-    if (bench->pool == NULL || bench->x == NULL || bench->y == NULL || bench->scratch == NULL) {
+    bench->quantised = mem_map(X_BYTES);
+    if (bench->pool == NULL || bench->x == NULL || bench->y == NULL || bench->scratch == NULL ||
+        bench->quantised == NULL) {
         fprintf(stderr, "bench_kernels: not enough memory\n");
         return 1;
     }

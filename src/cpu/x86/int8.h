@@ -90,13 +90,14 @@ VEC_INLINE veci int8_word(enum dtype dtype, const uint8_t *codes, uint32_t lane,
 /* sum + word times four codes of x. For INT8_SIGNED, magnitude is vec_abs_bytes(word). */
 VEC_INLINE veci int8_add(enum int8_sum how, veci sum, veci word, veci magnitude, veci x)
 {
+    veci product;
+
     if (how == INT8_HALVES) {
-        return vec_add_halves(sum, vec_mul_bytes(word, x));
+        return vec_now(vec_add_halves(sum, vec_mul_bytes(word, x)));
     }
-    if (how == INT8_WORDS_EACH) {
-        return vec_add_words(sum, vec_sum_halves(vec_mul_bytes(word, x)));
-    }
-    return vec_add_words(sum, vec_sum_halves(vec_mul_bytes(magnitude, vec_sign_bytes(x, word))));
+    product = how == INT8_SIGNED ? vec_mul_bytes(magnitude, vec_sign_bytes(x, word))
+                                 : vec_mul_bytes(word, x);
+    return vec_now(vec_add_words(sum, vec_sum_halves(product)));
 }
 
 /* The sums as numbers. zero: what to add to each, -(the type's zero) times the sum of x's codes. */
