@@ -33,7 +33,8 @@ struct host {
     uint64_t last_step_ns;
     uint64_t last_steps; /* committed, as batch counts them */
     bool holds_turn;
-    uint64_t turn_steps; /* that were committed when it got the turn */
+    uint64_t turn_steps;   /* that were committed when it got the turn */
+    uint64_t turn_ends_ns; /* if others wait */
     uint64_t published_ns;
     enum world_state published_state;
     bool published_busy;

@@ -17,6 +17,7 @@ enum {
     PUBLISH_MS = 50, /* how old a snapshot may be while there is work, */
     IDLE_MS = 250,   /* and otherwise */
     ASK_IDLE_MS = 1000,
+    TURN_MS = 500,    /* how long others wait for the end of a step */
     METER_MS = 250,   /* how often metrics of the world are read */
     CLOSE_MS = 10000, /* for ranks to end, politely or not */
 };
@@ -321,12 +322,14 @@ static uint64_t steps_of(const struct host *h)
 }
 
 /* True if something new may be issued now: no other world wants to compute, or it is this one's
- * turn and it has not had its step yet. */
-static bool take_turn(struct host *h)
+ * turn and it has not had its step yet. Nobody waits for a world that is being rebuilt, nor longer
+ * than TURN_MS for one whose step does not end: it may hang, and others have their answers to give
+ * meanwhile (a long step shares the cores then). */
+static bool take_turn(struct host *h, uint64_t now)
 {
     struct turns *turns = h->config.turns;
 
-    if (!batch_has_work(h->world.batch)) {
+    if (!batch_has_work(h->world.batch) || supervisor_state(h->world.supervisor) != WORLD_READY) {
         turns_leave(turns, &h->turn);
         h->holds_turn = false;
         return true;
@@ -338,14 +341,16 @@ static bool take_turn(struct host *h)
     if (!h->holds_turn) {
         h->holds_turn = true;
         h->turn_steps = steps_of(h);
+        h->turn_ends_ns = in_ms(now, TURN_MS);
     }
     if (!turns_wanted(turns)) {
+        h->turn_ends_ns = in_ms(now, TURN_MS);
         return true;
     }
-    if (steps_of(h) == h->turn_steps) {
+    if (steps_of(h) == h->turn_steps && now < h->turn_ends_ns) {
         return batch_idle(h->world.batch);
     }
-    if (batch_idle(h->world.batch)) {
+    if (batch_idle(h->world.batch) || now >= h->turn_ends_ns) {
         turns_leave(turns, &h->turn);
         h->holds_turn = false;
         (void)turns_ask(turns, &h->turn); /* back into the line */
@@ -375,7 +380,7 @@ static void turn(struct host *h)
     bool busy = batch_has_work(h->world.batch);
     uint64_t deadline = in_ms(now, busy ? PUBLISH_MS : IDLE_MS);
     uint32_t n = 1;
-    bool mine = take_turn(h);
+    bool mine = take_turn(h, now);
 
     fds[0] = (struct pollfd){.fd = h->box.fd, .events = POLLIN};
     if (backend->poll != NULL) {

@@ -3,7 +3,8 @@
  * Worlds that share cores take turns by step: ranks of two worlds that compute at once would wait
  * for each other's time slices in every collective. Whoever has work asks for the turn, computes
  * while it holds it, and hands it on, between two steps, as soon as another asks. A world alone
- * keeps it. First come, first served. Any thread.
+ * keeps it. First come, first served; a world whose step does not end, or that is being rebuilt,
+ * gives the turn up (gateway/host_thread.c). Any thread.
  */
 #pragma once
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from serving import Server, children, rank_of, serving
-from wire import Call, chat_body, holdings, make_tiny, poll
+from wire import Call, chat_body, frozen, holdings, make_tiny, poll
 
 SAMPLED = {"ignore_eos": True, "seed": 6, "temperature": 0.8}
 
@@ -39,6 +39,7 @@ served-model-name = first
 path = {folder}/tiny-b
 tp = 1
 max-running = 4
+hang-ms = 60000
 """)
     return file
 
@@ -145,21 +146,35 @@ def test_worlds_are_apart(server):
     assert server.get("/world?model=nobody")[0] == 404
 
 
+def begin(server, text, **fields):
+    """An answer of beta that runs; to be called while its rank is frozen."""
+    call = Call(server, "/v1/chat/completions", chat_body(server, text, model="beta", stream=True,
+                                                          **{**SAMPLED, **fields}))
+    poll(lambda: server.get("/world?model=beta")[1]["running"] == 1, 30, "it runs")
+    return call
+
+
+def rank_of_beta(server):
+    return server.get("/world?model=beta")[1]["ranks"][0]["pid"]
+
+
 def test_unload_drains(server):
     """What runs goes on to its end, nothing new is taken, others see nothing."""
     load(server, "beta")
     expected = text_of(server, "beta", "drains", 600)
-    call = Call(server, "/v1/chat/completions",
-                chat_body(server, "drains", model="beta", stream=True, max_tokens=600, **SAMPLED))
-    call.read_chunks(3)
+    before = counters(server, "beta")["vllm:admission_rejections_total", "draining"]
     answers = []
     thread = threading.Thread(target=lambda: answers.append(unload(server, "beta")))
-    thread.start()
-    poll(lambda: describe(server, "beta")["status"] in ("unloading", "unloaded"), 20, "it unloads")
-    status, body = server.post("/v1/chat/completions", chat_body(server, "late", model="beta"))
-    assert status == 503 and body["error"]["message"], body
-    assert counters(server, "beta")["vllm:admission_rejections_total", "draining"] == 1
-    assert text_of(server, "alpha", "still here", 3)
+    with frozen(rank_of_beta(server)):
+        call = begin(server, "drains", max_tokens=600)
+        thread.start()
+        wait_status(server, "beta", "unloading")
+        status, body = server.post("/v1/chat/completions", chat_body(server, "late", model="beta"))
+        assert status == 503 and body["error"]["message"], body
+        poll(lambda: counters(server, "beta")["vllm:admission_rejections_total", "draining"] == before + 1, 30,
+             "the refusal is counted")
+        assert text_of(server, "alpha", "still here", 3)
+        assert not answers
     assert "".join(c["delta"].get("content") or "" for f in call.frames() for c in f["choices"]) == expected
     thread.join()
     assert answers == [(200, {"model": "beta", "status": "unloaded"})]
@@ -187,11 +202,10 @@ def test_counters_outlive_a_world(server):
 
 def test_unload_is_bounded(server):
     load(server, "beta")
-    call = Call(server, "/v1/chat/completions",
-                chat_body(server, "bounded", model="beta", stream=True, max_tokens=4000, **SAMPLED))
-    call.read_chunks(3)
-    assert unload(server, "beta", drain_timeout=0)[0] == 200
-    assert "error" in call.frames()[-1]
+    with frozen(rank_of_beta(server)):
+        call = begin(server, "bounded", max_tokens=4000)
+        assert unload(server, "beta", drain_timeout=0)[0] == 200
+        assert "error" in call.frames()[-1]
     assert len(ranks_of(server)) == 2
     assert load(server, "beta")[0] == 202, "and it comes again at once"
     assert text_of(server, "beta", "again")

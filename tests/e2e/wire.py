@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import time
 
@@ -21,6 +22,29 @@ def poll(condition, limit_s=30.0, what="a condition", every_s=0.01):
         assert time.monotonic() < end, f"not within {limit_s} s: {what() if callable(what) else what}"
         time.sleep(every_s)
     return value
+
+
+def state_of(pid):
+    """One letter, as in ps; empty if there is no such process."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+@contextlib.contextmanager
+def frozen(*pids):
+    """These processes stand still meanwhile. Ranks that do so keep a request running for as long as a
+    test wants it to run, on however fast or slow a machine, if --hang-ms is longer."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    poll(lambda: all(state_of(pid) == "T" for pid in pids), 30, lambda: f"stopped: {list(map(state_of, pids))}")
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def chat_body(server, text, **fields):
