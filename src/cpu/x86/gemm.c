@@ -150,11 +150,11 @@ static const void *weights(const struct block *block, uint32_t k, uint32_t n)
     return block->weights;
 }
 
-/* One leaf, whose columns begin at x_k in x. Returns where the next one's do. An integer product
- * takes whole groups: where the leaf's end is not one's, the codes of x beyond it are zero. */
+/* One leaf. An integer product takes whole groups: where the leaf's end is not one's, the codes of
+ * x beyond it are zero; x_k is where its groups begin in x. Returns where the next leaf's do. */
 static uint32_t leaf(const struct block *block, uint32_t k0, uint32_t k1, uint32_t x_k, float *sums)
 {
-    struct columns columns = {.k = k0, .x_k = x_k};
+    struct columns columns = {.k = k0, .x_k = k0};
     uint32_t left = k1 - k0;
     bool add = false;
 
@@ -163,6 +163,7 @@ static uint32_t leaf(const struct block *block, uint32_t k0, uint32_t k1, uint32
     }
     if (block->isa->integers) {
         columns.k = k0 / QUANT_GROUP * QUANT_GROUP;
+        columns.x_k = x_k;
         left = quant_leaf_groups(k0, k1) * QUANT_GROUP;
     }
     for (; left > 0; left -= columns.n) {
