@@ -91,6 +91,9 @@ static void collect(struct bench *b, const struct comm_loop *loop)
                 if (b->with_mpi) {
                     summarize(loop, size, COMM_OPS_OTHER, line);
                 }
+                if (b->n_ranks == COMM_FLOOR_RANKS) {
+                    summarize(loop, size, COMM_OPS_FLOOR, line);
+                }
                 b->n_lines++;
             }
         }
@@ -115,22 +118,38 @@ static enum status run(struct bench *b, uint32_t rounds, uint32_t operations, bo
     return status;
 }
 
+static void print_line(const struct bench *b, const struct line *line)
+{
+    double ours = line->p50[COMM_OPS_OURS];
+    double other = line->p50[COMM_OPS_OTHER];
+    double floor = line->p50[COMM_OPS_FLOOR];
+
+    printf("%-15s %9zu %11.2f %11.2f", comm_operation_name(line->operation), line->bytes, ours,
+           line->p99[COMM_OPS_OURS]);
+    if (b->with_mpi) {
+        printf("    %11.2f %11.2f  %6.2f", other, line->p99[COMM_OPS_OTHER], ours / other);
+    }
+    if (b->n_ranks == COMM_FLOOR_RANKS) {
+        printf(" %9.2f  %10.2f", floor, ours / floor);
+        if (b->with_mpi) {
+            printf("  %14.2f", floor / other);
+        }
+    }
+    printf("\n");
+}
+
 static void print_table(const struct bench *b)
 {
+    bool with_floor = b->n_ranks == COMM_FLOOR_RANKS;
+
     printf("%s, load average %.2f, %u ranks, %u cores; us until the slowest rank is done\n\n",
            b->host.cpu, b->load, b->n_ranks, MIN(b->n_ranks, b->host.cpus_bound));
-    printf("%-15s %9s %11s %11s%s\n", "operation", "bytes", "p50", "p99",
-           b->with_mpi ? "   Open MPI p50         p99   ratio" : "");
+    printf("%-15s %9s %11s %11s%s%s%s\n", "operation", "bytes", "p50", "p99",
+           b->with_mpi ? "   Open MPI p50         p99   ratio" : "",
+           with_floor ? "     floor  ours/floor" : "",
+           with_floor && b->with_mpi ? "  floor/Open MPI" : "");
     for (uint32_t i = 0; i < b->n_lines; i++) {
-        const struct line *line = &b->lines[i];
-
-        printf("%-15s %9zu %11.2f %11.2f", comm_operation_name(line->operation), line->bytes,
-               line->p50[COMM_OPS_OURS], line->p99[COMM_OPS_OURS]);
-        if (b->with_mpi) {
-            printf("    %11.2f %11.2f  %6.2f", line->p50[COMM_OPS_OTHER], line->p99[COMM_OPS_OTHER],
-                   line->p50[COMM_OPS_OURS] / line->p50[COMM_OPS_OTHER]);
-        }
-        printf("\n");
+        print_line(b, &b->lines[i]);
     }
     if (!b->with_mpi) {
         printf("\nwithout Open MPI: %s\n", b->ranks.no_mpi.text);
@@ -149,6 +168,9 @@ static json_t *line_json(const struct bench *b, const struct line *line)
         json_object_set_new(json, "mpi_p99_us", json_real(line->p99[COMM_OPS_OTHER]));
         json_object_set_new(json, "ratio",
                             json_real(line->p50[COMM_OPS_OURS] / line->p50[COMM_OPS_OTHER]));
+    }
+    if (b->n_ranks == COMM_FLOOR_RANKS) {
+        json_object_set_new(json, "floor_p50_us", json_real(line->p50[COMM_OPS_FLOOR]));
     }
     return json;
 }

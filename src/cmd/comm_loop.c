@@ -57,6 +57,29 @@ static void *region_of(const struct comm_loop *loop)
            region_offset(shared->n_ranks, shared->rounds, shared->operations);
 }
 
+/* Behind the region, with --op. */
+static size_t floor_bytes(uint32_t n_ranks, uint32_t operations)
+{
+    return operations == 0 ? 0 : comm_ops_floor_bytes(n_ranks);
+}
+
+/* NULL where there is none. */
+static struct comm_floor *floor_of(const struct comm_loop *loop)
+{
+    uint32_t n_ranks = loop->shared->n_ranks;
+    size_t bytes = floor_bytes(n_ranks, loop->shared->operations);
+
+    return bytes == 0
+               ? NULL
+               : (void *)((char *)region_of(loop) + round_up(comm_shm_region_bytes(n_ranks), PAGE));
+}
+
+static size_t file_bytes(uint32_t n_ranks, uint32_t rounds, uint32_t operations)
+{
+    return region_offset(n_ranks, rounds, operations) +
+           round_up(comm_shm_region_bytes(n_ranks), PAGE) + floor_bytes(n_ranks, operations);
+}
+
 static enum status map(struct comm_loop *loop, struct err *err)
 {
     void *memory = mmap(NULL, loop->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, loop->fd, 0);
@@ -71,14 +94,13 @@ static enum status map(struct comm_loop *loop, struct err *err)
 enum status comm_loop_create(uint32_t n_ranks, uint32_t rounds, uint32_t operations,
                              struct comm_loop *ret_loop, struct err *err)
 {
-    size_t region_bytes = comm_shm_region_bytes(n_ranks);
     struct comm_loop loop = {
-        .bytes = region_offset(n_ranks, rounds, operations) + region_bytes,
+        .bytes = file_bytes(n_ranks, rounds, operations),
         .fd = memfd_create("lockstep-bench-comm", MFD_CLOEXEC),
     };
     enum status status = STATUS_OK;
 
-    ENSURE(region_bytes > 0);
+    ENSURE(comm_shm_region_bytes(n_ranks) > 0);
     if (loop.fd < 0 || ftruncate(loop.fd, (off_t)loop.bytes) != 0) {
         status = err_set(err, STATUS_IO, "shared memory: %s", strerror(errno));
     }
@@ -106,8 +128,7 @@ static bool is_whole(const struct comm_loop *loop)
 
     return memcmp(shared->build, LOCKSTEP_VERSION, sizeof(LOCKSTEP_VERSION)) == 0 &&
            comm_shm_region_bytes(shared->n_ranks) > 0 &&
-           loop->bytes == region_offset(shared->n_ranks, shared->rounds, shared->operations) +
-                              comm_shm_region_bytes(shared->n_ranks);
+           loop->bytes == file_bytes(shared->n_ranks, shared->rounds, shared->operations);
 }
 
 enum status comm_loop_open(const char *path, struct comm_loop *ret_loop, struct err *err)
@@ -340,7 +361,7 @@ enum status comm_loop_run(const struct comm_loop *loop, uint32_t rank,
 
     pin(rank);
     if (loop->shared->operations != 0) {
-        return comm_ops_run(loop, &member, other, err);
+        return comm_ops_run(loop, &member, other, floor_of(loop), err);
     }
     work = mem_map(COMM_LOOP_WORK_BYTES);
     if (work == NULL) {

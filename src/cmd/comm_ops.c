@@ -6,13 +6,14 @@
 
 enum { WARM_UP = 5, TIMEOUT_MS = 10 * 1000, MEMORY_BYTES = 32 << 20 };
 
-const size_t comm_ops_sizes[COMM_OPS_SIZES] = {8,         1 << 10, 8 << 10, 64 << 10,
-                                               256 << 10, 1 << 20, 8 << 20};
+const size_t comm_ops_sizes[COMM_OPS_SIZES] = {8,        64,        1 << 10, 8 << 10,
+                                               64 << 10, 256 << 10, 1 << 20, 8 << 20};
 
 /* One rank's loop. */
 struct looper {
     const struct comm_loop *loop;
     const struct comm_loop_other *other;
+    struct comm_floor *floor;
     struct comm *comm;
     char *in; /* [MEMORY_BYTES], as is */
     char *out;
@@ -29,6 +30,11 @@ uint32_t comm_ops_rounds(uint32_t n_ranks, uint32_t rounds, uint32_t size)
         return 0;
     }
     return MAX(5, bytes <= 64 << 10 ? rounds : (uint32_t)(rounds * ((size_t)64 << 10) / bytes));
+}
+
+size_t comm_ops_floor_bytes(uint32_t n_ranks)
+{
+    return n_ranks == COMM_FLOOR_RANKS ? comm_floor_bytes(comm_ops_sizes[COMM_OPS_SIZES - 1]) : 0;
 }
 
 size_t comm_ops_samples(uint32_t n_ranks, uint32_t rounds)
@@ -102,39 +108,67 @@ static enum status run_ours(const struct looper *l, const struct comm_call *call
     }
 }
 
-static enum status measure(const struct looper *l, const struct comm_call *call,
+static enum status run_side(const struct looper *l, const struct comm_call *call,
+                            enum comm_operation operation, enum comm_ops_side side)
+{
+    switch (side) {
+    case COMM_OPS_OTHER:
+        l->other->run(call);
+        return STATUS_OK;
+    case COMM_OPS_FLOOR:
+        return comm_floor_run(l->floor, operation, l->comm->rank, call->data.count * sizeof(float),
+                              TIMEOUT_MS, l->err);
+    default:
+        return run_ours(l, call);
+    }
+}
+
+static enum status measure(const struct looper *l, enum comm_operation operation, size_t bytes,
                            enum comm_ops_side side, double *ret_us)
 {
-    enum status status = comm_barrier(l->comm, l->err);
+    const struct comm_call call = call_of(l, operation, bytes);
+    enum status status;
     uint64_t began;
 
+    if (side == COMM_OPS_FLOOR) {
+        comm_floor_write(l->floor, l->comm->rank, bytes);
+    }
+    status = comm_barrier(l->comm, l->err);
     if (status != STATUS_OK) {
         return status;
     }
     began = clock_ns();
-    if (side == COMM_OPS_OTHER) {
-        l->other->run(call);
-    } else {
-        status = run_ours(l, call);
-    }
+    status = run_side(l, &call, operation, side);
     *ret_us = (double)(clock_ns() - began) / 1000;
     return status;
 }
 
+/* Whether a side is measured at all. */
+static bool has_side(const struct looper *l, enum comm_ops_side side)
+{
+    return side == COMM_OPS_OTHER   ? l->other != NULL
+           : side == COMM_OPS_FLOOR ? l->floor != NULL
+                                    : true;
+}
+
 static enum status run_size(const struct looper *l, enum comm_operation operation, uint32_t size)
 {
-    const struct comm_call call = call_of(l, operation, comm_ops_sizes[size]);
+    size_t bytes = operation == COMM_BARRIER ? 0 : comm_ops_sizes[size];
     uint32_t rounds = comm_ops_rounds(l->comm->n_ranks, comm_loop_rounds(l->loop), size);
-    unsigned n_sides = l->other == NULL ? 1 : COMM_OPS_SIDES;
     enum status status = STATUS_OK;
     double us = 0;
 
     for (uint32_t i = 0; i < WARM_UP + rounds && status == STATUS_OK && rounds > 0; i++) {
-        for (unsigned side = 0; side < n_sides && status == STATUS_OK; side++) {
-            status = measure(l, &call, (enum comm_ops_side)side, &us);
+        for (unsigned s = 0; s < COMM_OPS_SIDES && status == STATUS_OK; s++) {
+            enum comm_ops_side side = (enum comm_ops_side)s;
+
+            if (!has_side(l, side)) {
+                continue;
+            }
+            status = measure(l, operation, bytes, side, &us);
             if (i >= WARM_UP) {
-                comm_ops_samples_of(l->loop, operation, size, (enum comm_ops_side)side,
-                                    l->comm->rank)[i - WARM_UP] = us;
+                comm_ops_samples_of(l->loop, operation, size, side, l->comm->rank)[i - WARM_UP] =
+                    us;
             }
         }
     }
@@ -157,11 +191,13 @@ static enum status run_all(const struct looper *l)
 }
 
 enum status comm_ops_run(const struct comm_loop *loop, const struct comm_shm_member *member,
-                         const struct comm_loop_other *other, struct err *err)
+                         const struct comm_loop_other *other, struct comm_floor *floor,
+                         struct err *err)
 {
     struct looper l = {
         .loop = loop,
         .other = other,
+        .floor = floor,
         .in = mem_map(MEMORY_BYTES),
         .out = mem_map(MEMORY_BYTES),
         .counts = xcalloc(member->n_ranks, sizeof(size_t)),

@@ -94,7 +94,7 @@ def test_the_table(run, alone):
 
 OPERATIONS = ["all_reduce", "all_gather", "broadcast", "barrier", "reduce_scatter", "reduce", "all_to_all",
               "all_to_allv", "send"]
-BYTES = [8, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20, 8 << 20]
+BYTES = [8, 64, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 1 << 20, 8 << 20]
 
 
 def check_operations(process, ranks):
@@ -111,6 +111,8 @@ def check_operations(process, ranks):
             assert line["rounds"] >= 5
             assert 0 < line["p50_us"] <= line["p99_us"]
             assert ("ratio" in line) == (result["without_mpi"] is None)
+            assert ("floor_p50_us" in line) == (ranks == 2)
+            assert line.get("floor_p50_us", 1) > 0
             if "ratio" in line:
                 assert line["ratio"] == pytest.approx(line["p50_us"] / line["mpi_p50_us"])
     return names
