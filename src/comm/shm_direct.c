@@ -15,7 +15,11 @@
 
 #include "comm/shm_priv.h"
 
-enum { READ_BYTES = 1 << 20 }; /* at once; then it looks whether it was aborted */
+enum {
+    READ_BYTES = 1 << 20, /* at once; then it looks whether it was aborted */
+    READ_BYTES_A_NS = 16, /* of 1 MiB a core reads 24 */
+    PATIENCE_MAX_NS = 200 * 1000
+};
 
 /* What a rank says of itself, in its slot, when they agree. */
 struct ability {
@@ -108,6 +112,11 @@ static enum status fail_read(struct shm *shm, uint32_t rank, const char *why, st
         return shm_fail(shm, err, STATUS_LINK, "rank %u %s", rank, shm_why_gone(state));
     }
     return shm_fail(shm, err, STATUS_LINK, "the memory of rank %u cannot be read: %s", rank, why);
+}
+
+void shm_be_patient(struct shm *shm, size_t bytes)
+{
+    shm->patience_ns = shm->spin_ns == 0 ? 0 : MIN(bytes / READ_BYTES_A_NS, PATIENCE_MAX_NS);
 }
 
 enum status shm_read(struct shm *shm, uint32_t rank, void *to, uint64_t from, size_t bytes,

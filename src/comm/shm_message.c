@@ -109,6 +109,7 @@ static enum status send_some(struct shm *shm, uint32_t peer, bool *ret_moved, st
             if (!is_taken(line, channel)) {
                 break;
             }
+            shm_be_patient(shm, 0);
             end_first(shm, line);
             moved = true;
             continue;
@@ -122,6 +123,9 @@ static enum status send_some(struct shm *shm, uint32_t peer, bool *ret_moved, st
         atomic_store_explicit(&chunk->number, ++line->n_chunks, memory_order_release);
         message->done += n;
         message->is_shown = shows;
+        if (shows) {
+            shm_be_patient(shm, message->bytes);
+        }
         if (message->done == message->bytes) {
             end_first(shm, line);
         }
@@ -318,7 +322,7 @@ static enum status look_around(struct shm *shm, uint64_t *since, struct err *err
     if (shm_is_late(shm, now)) {
         return fail_timeout(shm, err);
     }
-    if (now - *since >= shm->spin_ns) {
+    if (now - *since >= shm->spin_ns + shm->patience_ns) {
         status = listen(shm, shm->deadline_ns - now, err);
     }
     return status;

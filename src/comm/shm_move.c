@@ -36,10 +36,15 @@ static enum status find_direct(struct shm *shm, enum status status, size_t bytes
 }
 
 /* All have read: the memory is the caller's again. */
-static enum status end_direct(struct shm *shm, enum status status, struct err *err)
+static enum status end_direct(struct shm *shm, enum status status, size_t bytes, struct err *err)
 {
     shm->turn++;
-    return status == STATUS_OK ? shm_step(shm, err) : status;
+    if (status == STATUS_OK) {
+        shm_be_patient(shm, bytes);
+        status = shm_step(shm, err);
+        shm_be_patient(shm, 0);
+    }
+    return status;
 }
 
 static enum status gather_directly(struct shm *shm, const char *in, char *out, size_t bytes,
@@ -57,7 +62,7 @@ static enum status gather_directly(struct shm *shm, const char *in, char *out, s
 
         status = shm_read(shm, r, out + r * bytes, shm_place_of(shm, r).in, bytes, err);
     }
-    return end_direct(shm, status, err);
+    return end_direct(shm, status, bytes, err);
 }
 
 static enum status broadcast_directly(struct shm *shm, const char *in, char *out, size_t bytes,
@@ -72,7 +77,7 @@ static enum status broadcast_directly(struct shm *shm, const char *in, char *out
     } else if (status == STATUS_OK) {
         status = shm_read(shm, root, out, shm_place_of(shm, root).in, bytes, err);
     }
-    return end_direct(shm, status, err);
+    return end_direct(shm, status, bytes, err);
 }
 
 /* *ret_done is false if one of the ranks works in place: then what others are still to read would
@@ -99,7 +104,7 @@ static enum status exchange_directly(struct shm *shm, const char *in, char *out,
             status = shm_read(shm, r, out + r * bytes, from, bytes, err);
         }
     }
-    return end_direct(shm, status, err);
+    return end_direct(shm, status, bytes, err);
 }
 
 enum status shm_all_gather(struct comm *comm, const struct comm_data *data, struct err *err)
@@ -321,6 +326,7 @@ static enum status exchange_rest(struct shm *shm, const struct comm_vectors *v, 
 {
     size_t bytes = comm_type_bytes(v->type);
     uint32_t rank = shm->comm.rank;
+    size_t longest = 0;
     enum status status;
 
     put_counts(shm, v);
@@ -330,12 +336,13 @@ static enum status exchange_rest(struct shm *shm, const struct comm_vectors *v, 
         uint32_t r = (rank + i) % shm->comm.n_ranks;
         size_t n = part(v->recv_counts[r], at, v->recv_counts[r]) * bytes;
 
+        longest = MAX(longest, n);
         if (n > 0) {
             status = shm_read(shm, r, (char *)v->out + (v->recv_offsets[r] + at) * bytes,
                               counts_of(shm, r)->lies_at[rank] + at * bytes, n, err);
         }
     }
-    return end_direct(shm, status, err);
+    return end_direct(shm, status, longest, err);
 }
 
 enum status shm_all_to_allv(struct shm *shm, const struct comm_vectors *vectors, struct err *err)

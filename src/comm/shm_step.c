@@ -215,7 +215,7 @@ static enum status look_around(struct shm *shm, uint32_t rank, uint64_t *since, 
     if (shm_is_late(shm, now)) {
         return fail_timeout(shm, err);
     }
-    if (now - *since >= shm->spin_ns && !moved) {
+    if (now - *since >= shm->spin_ns + shm->patience_ns && !moved) {
         uint64_t limit_ns = shm->deadline_ns - now;
 
         sleep_on(shm, rank, shm->n_messages > 0 ? MIN(limit_ns, MESSAGE_NS) : limit_ns);
