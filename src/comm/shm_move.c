@@ -277,36 +277,32 @@ static size_t part(size_t count, size_t at, size_t piece)
     return count > at ? MIN(piece, count - at) : 0;
 }
 
-/* One piece of each block. The counts go with the first. */
-static enum status exchange(struct shm *shm, const struct comm_vectors *v, size_t at,
-                            uint64_t *ret_most, struct err *err)
+/* A piece of each block to others into the slot, but nothing of those of at least so many bytes. */
+static void put_pieces(const struct shm *shm, const struct comm_vectors *v, size_t at, size_t limit)
 {
     size_t bytes = comm_type_bytes(v->type);
-    size_t piece = MOVE_BYTES / bytes;
     uint32_t rank = shm->comm.rank;
-    const char *in = v->in;
-    char *out = v->out;
-    enum status status;
 
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
-        if (r != rank) {
-            copy(slot_to(shm, rank, r), in + (v->send_offsets[r] + at) * bytes,
-                 part(v->send_counts[r], at, piece) * bytes);
+        if (r != rank && v->send_counts[r] < limit / bytes) {
+            copy(slot_to(shm, rank, r), (const char *)v->in + (v->send_offsets[r] + at) * bytes,
+                 part(v->send_counts[r], at, MOVE_BYTES / bytes) * bytes);
         }
     }
-    status = shm_step(shm, err);
-    if (status == STATUS_OK && at == 0) {
-        status = check_counts(shm, ret_most, err);
-    }
-    for (uint32_t r = 0; r < shm->comm.n_ranks && status == STATUS_OK; r++) {
-        const char *from =
-            r == rank ? in + (v->send_offsets[r] + at) * bytes : slot_to(shm, r, rank);
+}
 
-        copy(out + (v->recv_offsets[r] + at) * bytes, from,
-             part(v->recv_counts[r], at, piece) * bytes);
+static void take_pieces(const struct shm *shm, const struct comm_vectors *v, size_t at)
+{
+    size_t bytes = comm_type_bytes(v->type);
+    uint32_t rank = shm->comm.rank;
+
+    for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
+        const char *from = r == rank ? (const char *)v->in + (v->send_offsets[r] + at) * bytes
+                                     : slot_to(shm, r, rank);
+
+        copy((char *)v->out + (v->recv_offsets[r] + at) * bytes, from,
+             part(v->recv_counts[r], at, MOVE_BYTES / bytes) * bytes);
     }
-    shm->turn++;
-    return status;
 }
 
 /* Whether all blocks may be read where they lie: nobody works in place. */
@@ -320,31 +316,53 @@ static bool are_apart(const struct shm *shm)
     return apart;
 }
 
-/* The counts, and all blocks from element at on. *ret_done is false if somebody works in place. */
-static enum status exchange_rest(struct shm *shm, const struct comm_vectors *v, size_t at,
-                                 bool *ret_done, struct err *err)
+/* All blocks where they lie, after a step with the counts. */
+static enum status read_blocks(struct shm *shm, const struct comm_vectors *v, struct err *err)
 {
     size_t bytes = comm_type_bytes(v->type);
     uint32_t rank = shm->comm.rank;
     size_t longest = 0;
-    enum status status;
+    enum status status = STATUS_OK;
 
-    put_counts(shm, v);
-    status = shm_step(shm, err);
-    *ret_done = status != STATUS_OK || are_apart(shm);
-    for (uint32_t i = 0; i < shm->comm.n_ranks && status == STATUS_OK && *ret_done; i++) {
+    for (uint32_t i = 0; i < shm->comm.n_ranks && status == STATUS_OK; i++) {
         uint32_t r = (rank + i) % shm->comm.n_ranks;
-        size_t n = part(v->recv_counts[r], at, v->recv_counts[r]) * bytes;
+        size_t n = v->recv_counts[r] * bytes;
 
         longest = MAX(longest, n);
         if (n > 0) {
-            status = shm_read(shm, r, (char *)v->out + (v->recv_offsets[r] + at) * bytes,
-                              counts_of(shm, r)->lies_at[rank] + at * bytes, n, err);
+            status = shm_read(shm, r, (char *)v->out + v->recv_offsets[r] * bytes,
+                              counts_of(shm, r)->lies_at[rank], n, err);
         }
     }
     return end_direct(shm, status, longest, err);
 }
 
+/* After the step with the counts, of which one is long: reads all blocks. *ret_done is false, and
+ * nothing has been taken, if somebody cannot read the others' or works in place. */
+static enum status exchange_long(struct shm *shm, const struct comm_vectors *v, bool *ret_done,
+                                 struct err *err)
+{
+    enum status status = STATUS_OK;
+    bool all = shm->all_reach;
+
+    if (!shm->knows_all) { /* the slots serve for finding out */
+        shm->turn++;
+        status = shm_all_reach(shm, &all, err);
+        if (status == STATUS_OK) {
+            put_counts(shm, v);
+            status = shm_step(shm, err);
+        }
+    }
+    *ret_done = status == STATUS_OK && all && are_apart(shm);
+    if (*ret_done) {
+        return read_blocks(shm, v, err);
+    }
+    shm->turn++;
+    return status;
+}
+
+/* The counts go with the first piece of each block, except of long ones: these are read where they
+ * lie, if they can be. */
 enum status shm_all_to_allv(struct shm *shm, const struct comm_vectors *vectors, struct err *err)
 {
     const struct shm_call call = {.operation = COMM_ALL_TO_ALLV, .type = vectors->type};
@@ -352,18 +370,31 @@ enum status shm_all_to_allv(struct shm *shm, const struct comm_vectors *vectors,
     size_t piece = MOVE_BYTES / bytes;
     enum status status = shm_enter(shm, &call, err);
     uint64_t most = 0;
+    size_t at = 0;
     bool done = false;
 
     if (status == STATUS_OK) {
         put_counts(shm, vectors);
-        status = exchange(shm, vectors, 0, &most, err);
+        put_pieces(shm, vectors, 0, SHM_DIRECT_BYTES);
+        status = shm_step(shm, err);
     }
-    status = find_direct(shm, status, most * bytes, &done, err);
-    if (status == STATUS_OK && done) {
-        status = exchange_rest(shm, vectors, piece, &done, err);
+    if (status == STATUS_OK) {
+        status = check_counts(shm, &most, err);
     }
-    for (size_t at = piece; status == STATUS_OK && at < most && !done; at += piece) {
-        status = exchange(shm, vectors, at, &most, err);
+    if (status == STATUS_OK && most * bytes >= SHM_DIRECT_BYTES) {
+        status = exchange_long(shm, vectors, &done, err);
+    } else if (status == STATUS_OK) {
+        take_pieces(shm, vectors, 0);
+        shm->turn++;
+        at = piece;
+    }
+    for (; status == STATUS_OK && at < most && !done; at += piece) {
+        put_pieces(shm, vectors, at, SIZE_MAX);
+        status = shm_step(shm, err);
+        if (status == STATUS_OK) {
+            take_pieces(shm, vectors, at);
+        }
+        shm->turn++;
     }
     return shm_finish(shm, status);
 }
