@@ -69,6 +69,9 @@ static json_t *load_body(const struct service *service, const struct service_wan
     if (o->given.act) {
         json_object_set_new(options, "act", json_string(o->act));
     }
+    if (o->given.quant) {
+        json_object_set_new(options, "quant", json_string(o->quant));
+    }
     if (o->given.cpu_mask) {
         json_object_set_new(options, "level", json_string(o->cpu_mask));
     }

@@ -159,6 +159,8 @@ static enum status create_model(struct engine *engine, const struct engine_optio
         .memory = options->memory == NULL ? NULL : &memory,
         .act_given = options->act_given,
         .act = options->act,
+        .quantises = options->quantises,
+        .quant = options->quant,
         .n_threads = engine->ops->n_threads(engine->device),
         .progress = options->progress,
         .progress_arg = options->progress_arg,

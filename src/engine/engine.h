@@ -32,6 +32,8 @@ struct engine_options {
     uint32_t n_threads; /* 0: one for each usable core */
     bool act_given;
     enum act act;
+    bool quantises; /* see struct model_load_options */
+    enum dtype quant;
     uint32_t max_context; /* positions to have pages for; 0, or more than that: the model's limit */
     uint32_t max_chunk;   /* rows in a step, at least 1 */
     uint32_t max_wants;   /* rows of a step whose logits are wanted, at least 1 */

@@ -11,6 +11,7 @@
 #include "engine/rank_priv.h"
 #include "model/shapes.h"
 #include "rpc/region.h"
+#include "weights/quantise.h"
 
 enum { PROGRESS_EVERY_MS = 100 };
 
@@ -137,6 +138,7 @@ struct load_options {
     const char *shape;
     const char *level;
     const char *act;
+    const char *quant;
     int64_t threads;
     int64_t max_context;
     int64_t max_chunk;
@@ -155,6 +157,7 @@ static enum status read_options(const json_t *json, struct load_options *o, stru
     if ((status = json_opt_str(json, "shape", NULL, &o->shape, err)) != STATUS_OK ||
         (status = json_opt_str(json, "level", NULL, &o->level, err)) != STATUS_OK ||
         (status = json_opt_str(json, "act", NULL, &o->act, err)) != STATUS_OK ||
+        (status = json_opt_str(json, "quant", NULL, &o->quant, err)) != STATUS_OK ||
         (status = json_opt_int(json, "threads", 0, 1024, 0, &o->threads, err)) != STATUS_OK ||
         (status = json_need_int(json, "max_context", 1, INT32_MAX, &o->max_context, err)) !=
             STATUS_OK ||
@@ -205,6 +208,8 @@ static enum status open_engine(struct rank *rank, const struct message *message,
 {
     enum act act = ACT_F32;
     bool act_given = o->act != NULL && act_from_name(o->act, &act);
+    enum dtype quant = DTYPE_COUNT;
+    bool quantises = o->quant != NULL && dtype_from_name(o->quant, &quant) && quantise_makes(quant);
     const struct engine_memory memory = {
         .weights_fd = rank->memory_fds[0],
         .host_fd = rank->memory_fds[1],
@@ -220,6 +225,8 @@ static enum status open_engine(struct rank *rank, const struct message *message,
         .n_threads = (uint32_t)o->threads,
         .act_given = act_given,
         .act = act,
+        .quantises = quantises,
+        .quant = quant,
         .max_context = (uint32_t)o->max_context,
         .max_chunk = (uint32_t)o->max_chunk,
         .max_wants = (uint32_t)o->max_wants,
@@ -235,6 +242,9 @@ static enum status open_engine(struct rank *rank, const struct message *message,
 
     if (o->act != NULL && !act_given) {
         return err_set(err, STATUS_INVALID, "no type of activations is called %s", o->act);
+    }
+    if (o->quant != NULL && !quantises) {
+        return err_set(err, STATUS_INVALID, "weights are not quantised to %s", o->quant);
     }
     if (o->shape == NULL) {
         return engine_create(&options, &rank->engine, err);

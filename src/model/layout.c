@@ -7,6 +7,7 @@
  */
 #include "base/mem.h"
 #include "model/model_priv.h"
+#include "weights/pack.h"
 
 /* This rank's share of the heads and of the vocabulary. */
 static enum status init_slice(struct model *model, struct err *err)
@@ -27,6 +28,29 @@ static enum status init_slice(struct model *model, struct err *err)
     return STATUS_OK;
 }
 
+/* An embedding that is not the head, too, is only looked up. */
+static bool enters_products(const struct model *model, enum model_tensor tensor)
+{
+    return tensor != MODEL_EMBED || model->config.tied;
+}
+
+/* The type of a matrix here: as stored, or quantised at load. The output head keeps eight bits: it
+ * is what 4-bit weights hurt most. */
+static enum dtype packed_type(const struct model *model, enum model_tensor tensor,
+                              const struct weights_tensor *stored)
+{
+    enum dtype dtype = stored == NULL ? DTYPE_BF16 : stored->dtype;
+    bool head = tensor == MODEL_HEAD || tensor == MODEL_EMBED;
+    enum dtype quant = head ? DTYPE_Q8_0 : model->quant;
+
+    if (!model->quantises || dtype == quant || !pack_makes(quant, dtype) ||
+        !enters_products(model, tensor) ||
+        model_tensor_shape(&model->config, tensor).cols % dtype_info(quant)->group != 0) {
+        return dtype;
+    }
+    return quant;
+}
+
 /* Leaves of one layer's ffn_down, and this rank's share of them. */
 static enum status init_ffn_leaves(const struct model *model, struct model_layer *layer,
                                    const struct weights_tensor *down, struct err *err)
@@ -36,7 +60,7 @@ static enum status init_ffn_leaves(const struct model *model, struct model_layer
     struct shard_cut cut;
     enum status status;
 
-    layer->ffn_unit = down == NULL ? 1 : dtype_info(down->dtype)->group;
+    layer->ffn_unit = dtype_info(packed_type(model, MODEL_FFN_DOWN, down))->group;
     layer->ffn_leaves = leaves_ffn(model->config.ffn, layer->ffn_unit, bounds);
     status = shard_leaves(&world, layer->ffn_leaves, bounds, &cut, err);
     if (status == STATUS_OK) {
@@ -92,7 +116,7 @@ static uint32_t cut_cols(const struct model *model, struct model_layer *layer,
                          enum model_tensor tensor, const uint32_t *ffn_bounds,
                          struct model_piece *piece, struct leaf_plan *ret_leaves)
 {
-    uint32_t group = piece->tensor == NULL ? 1 : dtype_info(piece->tensor->dtype)->group;
+    uint32_t group = dtype_info(packed_type(model, tensor, piece->tensor))->group;
     const struct shard_slice *s = &model->slice;
     uint32_t heads = model->config.n_heads;
     uint32_t dim = model->config.head_dim;
@@ -146,7 +170,7 @@ static enum status add_matrix(struct model_layout *layout, struct model *model,
                               struct model_layer *layer, enum model_tensor tensor,
                               const struct weights_tensor *stored, struct err *err)
 {
-    enum dtype dtype = stored == NULL ? DTYPE_BF16 : stored->dtype;
+    enum dtype dtype = packed_type(model, tensor, stored);
     uint32_t ffn_bounds[LEAVES_FFN_MAX + 1] = {0};
     struct packed *packed = &layer->matrix[tensor];
     enum model_store store = tensor == MODEL_EMBED ? MODEL_STORE_HOST : MODEL_STORE_RANK;
@@ -154,12 +178,13 @@ static enum status add_matrix(struct model_layout *layout, struct model *model,
     struct leaf_plan leaves;
     uint32_t cols;
 
-    if (dtype != DTYPE_BF16 && layout->not_bf16 == NULL &&
-        (tensor != MODEL_EMBED || model->config.tied)) {
-        layout->not_bf16 = stored;
-    }
-    if (dtype_is_quantised(dtype) && (tensor != MODEL_EMBED || model->config.tied)) {
-        layout->quantised = stored;
+    if (enters_products(model, tensor)) {
+        if (stored != NULL && stored->dtype != DTYPE_BF16 && layout->not_bf16 == NULL) {
+            layout->not_bf16 = stored;
+        }
+        layout->some_quantised = layout->some_quantised || dtype_is_quantised(dtype);
+        layout->quantises =
+            layout->quantises || dtype != (stored == NULL ? DTYPE_BF16 : stored->dtype);
     }
     if (layer->ffn_leaves > 0) {
         leaves_ffn(model->config.ffn, layer->ffn_unit, ffn_bounds);
@@ -269,6 +294,11 @@ enum status model_layout_init(struct model_layout *layout, struct model *model,
     return status;
 }
 
+enum act model_default_act(const struct model_layout *layout)
+{
+    return layout->quantises ? ACT_INT8 : layout->not_bf16 == NULL ? ACT_BF16 : ACT_F32;
+}
+
 void model_layout_release(struct model_layout *layout)
 {
     free(layout->pieces);
@@ -330,7 +360,7 @@ enum status model_share_of(const struct weights *weights, const struct model_con
         leaves_ffn(config->ffn, first->ffn_unit, ffn_bounds);
         share.ffn_begin = ffn_bounds[first->ffn_leaf_begin];
         share.ffn_end = ffn_bounds[first->ffn_leaf_end];
-        share.act = layout.not_bf16 == NULL ? ACT_BF16 : ACT_F32;
+        share.act = model_default_act(&layout);
         *ret_share = share;
     }
     model_layout_release(&layout);

@@ -205,18 +205,28 @@ static enum status fill_stores(struct model *model, struct weights *weights,
     return loader.status;
 }
 
-/* bf16 if every matrix that enters a product is stored so; explicit bf16 needs that. */
+/* Explicit bf16 needs matrices of that type, int8 quantised ones. */
 static enum status choose_act(struct model *model, const struct model_layout *layout,
                               const struct model_load_options *options, struct err *err)
 {
     const struct weights_tensor *other = layout->not_bf16;
 
-    model->act = options->act_given ? options->act : other == NULL ? ACT_BF16 : ACT_F32;
+    if (options->quantises && !layout->quantises) {
+        return err_set(err, STATUS_INVALID,
+                       "--quant: no matrix of the model can be quantised to %s, which takes plain "
+                       "weights in rows of whole groups of %u",
+                       dtype_info(options->quant)->name, dtype_info(options->quant)->group);
+    }
+    model->act = options->act_given ? options->act : model_default_act(layout);
+    if (model->act == ACT_BF16 && layout->some_quantised && other == NULL) {
+        return err_set(err, STATUS_INVALID,
+                       "--act bf16 needs BF16 weights, which --quant has none of");
+    }
     if (model->act == ACT_BF16 && other != NULL) {
         return err_set(err, STATUS_INVALID, "--act bf16 needs BF16 weights, but tensor %s is %s",
                        other->name, other->type_name);
     }
-    if (model->act == ACT_INT8 && layout->quantised == NULL) {
+    if (model->act == ACT_INT8 && !layout->some_quantised) {
         return err_set(
             err, STATUS_INVALID,
             "--act int8 needs quantised weights, and no matrix of the model is quantised");
@@ -365,6 +375,8 @@ static enum status build(struct weights *weights, const struct model_config *con
     model->ops = options->ops;
     model->device = options->device;
     model->comm = options->comm;
+    model->quantises = options->quantises;
+    model->quant = options->quant;
     if ((status = model_layout_init(&layout, model, weights, err)) != STATUS_OK ||
         (status = choose_act(model, &layout, options, err)) != STATUS_OK ||
         (status = init_rope(model, weights, err)) != STATUS_OK ||

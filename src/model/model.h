@@ -60,8 +60,10 @@ struct model_load_options {
     struct ops_device *device;
     struct comm *comm;
     const struct model_memory *memory; /* NULL: the device's own */
-    bool act_given; /* use act; otherwise bf16 if every matrix is BF16, else f32 */
+    bool act_given;                    /* use act; otherwise model_default_act */
     enum act act;
+    bool quantises;              /* plain matrices that enter products become of this type */
+    enum dtype quant;            /* one that weights/quantise.h makes */
     uint32_t n_threads;          /* that read and pack */
     model_progress_fn *progress; /* NULL or called now and then, from the calling thread */
     void *progress_arg;
@@ -97,7 +99,7 @@ struct model_share {
     uint32_t ffn_end;
     uint64_t weight_bytes; /* packed; of a tied embedding only the rows of this rank's head */
     uint64_t embed_bytes; /* an embedding that is not the head, held once for all ranks of a host */
-    enum act act;         /* what model_load would choose */
+    enum act act;         /* what model_load would choose without --quant */
 };
 
 NODISCARD enum status model_share_of(const struct weights *weights,

@@ -44,6 +44,8 @@ struct model {
     struct shard_slice slice;
     struct packed head; /* the output head's rows of this rank: of EMBED if tied, else of HEAD */
     enum act act;
+    bool quantises; /* as in model_load_options */
+    enum dtype quant;
     const struct ops *ops;
     struct ops_device *device;
     struct comm *comm;
@@ -104,11 +106,16 @@ struct model_layout {
     struct model_piece *pieces;
     size_t n_pieces;
     size_t bytes[MODEL_STORE_COUNT];
-    const struct weights_tensor *not_bf16; /* one that enters products and is not BF16, on any rank;
-                                              NULL if there is none */
-    const struct weights_tensor *quantised; /* one that enters products and is, likewise */
-    uint32_t *row_maps[2];                  /* of q and k rows, NULL where not needed; owned */
+    const struct weights_tensor *not_bf16; /* one that enters products and is not stored as BF16, on
+                                              any rank; NULL if there is none */
+    bool some_quantised;                   /* of those that enter products, as they are packed */
+    bool quantises;                        /* some are quantised at load */
+    uint32_t *row_maps[2];                 /* of q and k rows, NULL where not needed; owned */
 };
+
+/* What is chosen if nobody does: int8 if --quant makes a matrix so, bf16 if all are BF16, else f32:
+ * integers move the logits of weights that a file has quantised (docs/decisions/0013). */
+enum act model_default_act(const struct model_layout *layout);
 
 /* Decides what this rank owns of every tensor and where it goes. weights NULL: all matrices BF16.
  */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random BF16 weights of about the size that real ones have. Each pair of neighbouring elements of
- * a row comes from a hash of its place in the whole model, so that every division over ranks and
- * threads gives the same model.
+ * Random BF16 weights, quantised where --quant wants it, of about the size that real ones have.
+ * Each pair of neighbouring elements of a row comes from a hash of its place in the whole model, so
+ * that every division over ranks and threads gives the same model.
  */
+#include "base/mem.h"
 #include "model/model_priv.h"
+#include "weights/pack.h"
 
 /* A bijection whose output bits each depend on all input bits (the shifts and odd factors are those
  * of C. Wellons, "Prospecting for Hash Functions"). */
@@ -51,6 +53,32 @@ static void fill_panel(const struct model_piece *piece, uint32_t panel, uint32_t
     }
 }
 
+/* The same elements, quantised. */
+static void fill_quantised(const struct model_piece *piece, uint32_t panel, uint32_t key,
+                           uint8_t *storage)
+{
+    const struct packed *packed = piece->packed;
+    uint32_t n_lanes = MIN(packed->rows - panel * PACKED_LANES, (uint32_t)PACKED_LANES);
+    uint32_t *pairs = xcalloc((size_t)packed->cols / 2 * PACKED_LANES, sizeof(*pairs));
+    float *values = xcalloc((size_t)packed->cols * PACKED_LANES, sizeof(*values));
+    const float *rows[PACKED_LANES] = {NULL};
+
+    fill_panel(piece, panel, key, pairs);
+    for (uint32_t lane = 0; lane < n_lanes; lane++) {
+        float *row = values + (size_t)lane * packed->cols;
+
+        for (uint32_t k = 0; k < packed->cols; k++) { /* quantised matrices have an even number */
+            uint32_t pair = pairs[(size_t)(k / 2) * PACKED_LANES + lane];
+
+            row[k] = f32_from_bf16((uint16_t)(k % 2 == 0 ? pair : pair >> 16));
+        }
+        rows[lane] = row;
+    }
+    ENSURE(pack_quantised(packed, panel, rows, storage));
+    free(values);
+    free(pairs);
+}
+
 void model_random_fill(const struct model_piece *piece, uint32_t begin, uint32_t end,
                        uint8_t *storage)
 {
@@ -62,10 +90,13 @@ void model_random_fill(const struct model_piece *piece, uint32_t begin, uint32_t
         }
         return;
     }
-    ENSURE_OP(piece->packed->dtype, ==, DTYPE_BF16);
     ENSURE_OP(piece->col_begin % 2, ==, 0); /* cuts are at heads and FFN units, both even */
     for (uint32_t panel = begin; panel < end; panel++) {
-        fill_panel(piece, panel, key,
-                   (uint32_t *)(storage + panel * piece->packed->panel_code_bytes));
+        if (piece->packed->dtype == DTYPE_BF16) {
+            fill_panel(piece, panel, key,
+                       (uint32_t *)(storage + panel * piece->packed->panel_code_bytes));
+        } else {
+            fill_quantised(piece, panel, key, storage);
+        }
     }
 }

@@ -69,3 +69,28 @@ float f32_from_f16(uint16_t value)
     memcpy(&out, &bits, sizeof(out));
     return out;
 }
+
+uint16_t f16_from_f32(float value)
+{
+    uint32_t bits;
+    uint32_t sign;
+
+    memcpy(&bits, &value, sizeof(bits));
+    sign = bits >> 16 & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000) {
+        return (uint16_t)(sign | 0x7e00 | (bits >> 13 & 0x1ff));
+    }
+    if (bits >= 0x477ff000) { /* half way from the largest to the next: infinity */
+        return (uint16_t)(sign | 0x7c00);
+    }
+    if (bits < 0x38800000) { /* denormal: the last place of a number near 0.5 is f16's */
+        float magnitude;
+
+        memcpy(&magnitude, &bits, sizeof(magnitude));
+        magnitude += 0.5f;
+        memcpy(&bits, &magnitude, sizeof(bits));
+        return (uint16_t)(sign | (bits - 0x3f000000));
+    }
+    return (uint16_t)(sign | (bits - (112u << 23) + 0xfff + (bits >> 13 & 1)) >> 13);
+}

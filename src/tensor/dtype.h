@@ -60,3 +60,7 @@ static inline float f32_from_bf16(uint16_t value)
 
 /* Exact, denormals included, whatever the float environment. */
 float f32_from_f16(uint16_t value);
+
+/* Nearest-even, denormals included, whatever the float environment; what is too large becomes
+ * infinite, a NaN stays one. */
+uint16_t f16_from_f32(float value);

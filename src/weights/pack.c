@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "weights/blocks.h"
+#include "weights/quantise.h"
 
 enum { BATCH_BYTES = 4 << 20, K_BLOCK = 64 };
 
@@ -39,12 +40,18 @@ struct row_bytes {
 static struct row_bytes row_bytes(const struct pack_matrix *matrix, const struct packed *packed)
 {
     uint64_t n_cols = matrix->parts[0].tensor->dims[1];
+    enum dtype stored = matrix->parts[0].tensor->dtype;
     struct row_bytes made;
 
-    ENSURE(dtype_bytes(packed->dtype, matrix->col_begin, &made.offset) &&
-           dtype_bytes(packed->dtype, packed->cols, &made.bytes) &&
-           dtype_bytes(packed->dtype, n_cols, &made.stride));
+    ENSURE(dtype_bytes(stored, matrix->col_begin, &made.offset) &&
+           dtype_bytes(stored, packed->cols, &made.bytes) &&
+           dtype_bytes(stored, n_cols, &made.stride));
     return made;
+}
+
+bool pack_makes(enum dtype dtype, enum dtype stored)
+{
+    return dtype == stored || (quantise_makes(dtype) && !dtype_is_quantised(stored));
 }
 
 /* The caller's arithmetic must agree with the tensors. */
@@ -56,7 +63,8 @@ static void check_matrix(const struct pack_matrix *matrix, const struct packed *
         const struct pack_part *part = &matrix->parts[i];
 
         ENSURE_OP(part->tensor->n_dims, ==, 2);
-        ENSURE_OP(part->tensor->dtype, ==, packed->dtype);
+        ENSURE(pack_makes(packed->dtype, part->tensor->dtype));
+        ENSURE_OP(part->tensor->dtype, ==, matrix->parts[0].tensor->dtype);
         ENSURE_OP(part->tensor->dims[1], ==, matrix->parts[0].tensor->dims[1]);
         ENSURE_OP((uint64_t)part->row_begin + part->n_rows, <=, part->tensor->dims[0]);
         ENSURE_OP((uint64_t)matrix->col_begin + packed->cols, <=, part->tensor->dims[1]);
@@ -314,23 +322,105 @@ static uint32_t pack_panel(const struct packed *packed, const uint8_t *const row
     }
 }
 
+/* pack_panel to where the panel lies. */
+static uint32_t lay_out(const struct packed *packed, uint32_t panel,
+                        const uint8_t *const rows[PACKED_LANES])
+{
+    uint8_t *scales = (uint8_t *)packed->scales;
+
+    return pack_panel(packed, rows, (uint8_t *)packed->codes + panel * packed->panel_code_bytes,
+                      scales == NULL ? NULL : scales + panel * packed->panel_scale_bytes);
+}
+
+/* Rows of plain elements on the way to quantised ones. */
+struct quantiser {
+    float *values;   /* one row */
+    uint8_t *blocks; /* sixteen rows of block_bytes */
+    size_t block_bytes;
+};
+
+static bool quantiser_init(struct quantiser *q, const struct packed *packed)
+{
+    *q = (struct quantiser){0};
+    if (!dtype_bytes(packed->dtype, packed->cols, &q->block_bytes)) {
+        return false;
+    }
+    q->values = mem_alloc(packed->cols, sizeof(float));
+    q->blocks = mem_alloc(PACKED_LANES, q->block_bytes);
+    return q->values != NULL && q->blocks != NULL;
+}
+
+static void quantiser_release(struct quantiser *q)
+{
+    free(q->values);
+    free(q->blocks);
+}
+
+static void to_floats(enum dtype stored, const uint8_t *row, uint32_t n, float *out)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (stored == DTYPE_F32) {
+            memcpy(&out[i], row + (size_t)i * 4, sizeof(out[i]));
+        } else {
+            uint16_t half = (uint16_t)(row[2 * i] | row[2 * i + 1] << 8);
+
+            out[i] = stored == DTYPE_F16 ? f32_from_f16(half) : f32_from_bf16(half);
+        }
+    }
+}
+
+/* As pack_panel, of rows as they are stored; returns likewise. */
+static uint32_t quantise_panel(const struct packed *packed, uint32_t panel, enum dtype stored,
+                               const uint8_t *const rows[PACKED_LANES], struct quantiser *q)
+{
+    const uint8_t *blocks[PACKED_LANES] = {NULL};
+
+    for (uint32_t lane = 0; lane < PACKED_LANES && rows[lane] != NULL; lane++) {
+        uint8_t *out = q->blocks + lane * q->block_bytes;
+
+        to_floats(stored, rows[lane], packed->cols, q->values);
+        if (!quantise_row(packed->dtype, q->values, packed->cols, out)) {
+            return lane;
+        }
+        blocks[lane] = out;
+    }
+    return lay_out(packed, panel, blocks);
+}
+
+bool pack_quantised(const struct packed *packed, uint32_t panel,
+                    const float *const rows[PACKED_LANES], void *storage)
+{
+    const uint8_t *bytes[PACKED_LANES] = {NULL};
+    struct packed target = *packed;
+    struct quantiser q;
+    bool ok = quantiser_init(&q, packed);
+
+    packed_attach(&target, storage);
+    for (uint32_t lane = 0; lane < PACKED_LANES && rows[lane] != NULL; lane++) {
+        bytes[lane] = (const uint8_t *)rows[lane];
+    }
+    ok = ok && quantise_panel(&target, panel, DTYPE_F32, bytes, &q) == PACKED_LANES;
+    quantiser_release(&q);
+    return ok;
+}
+
 /* Lays out one panel from its sixteen rows, which have been read. */
 static enum status pack_one(struct weights *weights, const struct pack_matrix *matrix,
                             const struct packed *packed, uint32_t panel, const uint8_t *const *rows,
-                            struct err *err)
+                            struct quantiser *quantiser, struct err *err)
 {
-    uint8_t *codes = (uint8_t *)packed->codes + panel * packed->panel_code_bytes;
-    uint8_t *scales = (uint8_t *)packed->scales;
-    uint32_t lane = pack_panel(packed, rows, codes,
-                               scales == NULL ? NULL : scales + panel * packed->panel_scale_bytes);
+    enum dtype stored = matrix->parts[0].tensor->dtype;
+    bool same = stored == packed->dtype;
+    uint32_t lane = same ? lay_out(packed, panel, rows)
+                         : quantise_panel(packed, panel, stored, rows, quantiser);
 
     if (lane < PACKED_LANES) {
         struct row_place place = find_row(matrix, panel * PACKED_LANES + lane);
 
-        return err_set(err, STATUS_CORRUPT,
-                       "%s: tensor '%s': row %llu has a scale that is not finite",
+        return err_set(err, STATUS_CORRUPT, "%s: tensor '%s': row %llu has %s",
                        weights_file_name(weights, place.tensor->file), place.tensor->name,
-                       (unsigned long long)place.row);
+                       (unsigned long long)place.row,
+                       same ? "a scale that is not finite" : "an element that cannot be quantised");
     }
     return STATUS_OK;
 }
@@ -343,6 +433,8 @@ enum status pack_panels(struct weights *weights, const struct pack_matrix *matri
     struct packed target = *packed;
     const uint8_t **rows = NULL;
     uint8_t *scratch = NULL;
+    struct quantiser quantiser = {0};
+    bool quantises = matrix->parts[0].tensor->dtype != packed->dtype;
     enum status status = STATUS_OK;
     uint32_t batch; /* panels */
 
@@ -352,7 +444,7 @@ enum status pack_panels(struct weights *weights, const struct pack_matrix *matri
     batch = MIN(batch, panel_end - panel_begin);
     rows = mem_alloc((size_t)batch * PACKED_LANES, sizeof(*rows));
     scratch = mem_alloc((size_t)batch * PACKED_LANES, size.bytes);
-    if (rows == NULL || scratch == NULL) {
+    if (rows == NULL || scratch == NULL || (quantises && !quantiser_init(&quantiser, packed))) {
         status = err_set(err, STATUS_NO_MEMORY, "tensor '%s': out of memory to pack it",
                          matrix->parts[0].tensor->name);
         goto out;
@@ -365,10 +457,11 @@ enum status pack_panels(struct weights *weights, const struct pack_matrix *matri
                            MIN(end * PACKED_LANES, packed->rows), scratch, rows, err);
         for (uint32_t panel = begin; panel < end && status == STATUS_OK; panel++) {
             status = pack_one(weights, matrix, &target, panel,
-                              rows + (size_t)(panel - begin) * PACKED_LANES, err);
+                              rows + (size_t)(panel - begin) * PACKED_LANES, &quantiser, err);
         }
     }
 out:
+    quantiser_release(&quantiser);
     free(scratch);
     free(rows);
     return status;

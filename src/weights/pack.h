@@ -2,7 +2,8 @@
 /*
  * Packing: from stored tensors to the layout of tensor/packed.h, reading only the byte ranges that
  * the wanted part covers, in chunks of a few MB. Types are kept: a quantised block is taken apart
- * and re-laid without loss. Pure but for reading; any number of threads may pack different panels.
+ * and re-laid without loss; or plain elements are quantised on the way (weights/quantise.h). Pure
+ * but for reading; any number of threads may pack different panels.
  */
 #pragma once
 
@@ -26,13 +27,22 @@ struct pack_matrix {
     uint32_t col_begin;
 };
 
+/* Whether pack_panels makes this type of what is stored as that one: the same, or quantised. */
+bool pack_makes(enum dtype dtype, enum dtype stored);
+
 /* Writes panels [panel_begin, panel_end) of packed (initialised with packed_init: type, rows = sum
  * of n_rows, cols) into storage (packed_bytes, zeroed, 64-byte aligned; see packed_attach). Errors:
- * STATUS_CORRUPT (a scale that is not finite; names tensor and row), STATUS_UNSUPPORTED (type),
+ * STATUS_CORRUPT (a scale that is not finite, or an element that is to be
+ * quantised; names tensor and row), STATUS_UNSUPPORTED (type),
  * STATUS_NO_MEMORY, and what weights_read reports. */
 NODISCARD enum status pack_panels(struct weights *weights, const struct pack_matrix *matrix,
                                   const struct packed *packed, uint32_t panel_begin,
                                   uint32_t panel_end, void *storage, struct err *err);
+
+/* Lays out one panel from its rows, as many as there are (the others NULL), as f32, quantised.
+ * False if an element is not finite. Storage as in pack_panels. */
+NODISCARD bool pack_quantised(const struct packed *packed, uint32_t panel,
+                              const float *const rows[PACKED_LANES], void *storage);
 
 /* A whole 1-D (or any) tensor of F32, F16 or BF16 as n floats, n = weights_n_elements. Refuses
  * other types by name. */

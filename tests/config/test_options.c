@@ -167,9 +167,9 @@ static void test_refused(void **state)
     refused(COMMAND_RUN, "m --temp inf", "--temp: inf is not a number");
     refused(COMMAND_RUN, "m --temp 0x", "--temp: 0x is not a number");
     refused(COMMAND_RUN, "m --top-p 1.01", "--top-p: 1.01 is not between 1e-06 and 1");
-    refused(COMMAND_RUN, "m --act bf8", "--act: bf8 is none of f32|bf16");
-    refused(COMMAND_RUN, "m --act f3", "--act: f3 is none of f32|bf16");
-    refused(COMMAND_RUN, "m --act bf16|", "--act: bf16| is none of f32|bf16");
+    refused(COMMAND_RUN, "m --act bf8", "--act: bf8 is none of f32|bf16|int8");
+    refused(COMMAND_RUN, "m --act f3", "--act: f3 is none of f32|bf16|int8");
+    refused(COMMAND_RUN, "m --act bf16|", "--act: bf16| is none of f32|bf16|int8");
 }
 
 static void test_suggestions(void **state)

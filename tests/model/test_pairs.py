@@ -35,6 +35,7 @@ Row = collections.namedtuple("Row", FACTORS)
 MODELS = list(itertools.product(FACTORS["architecture"], FACTORS["weights"]))
 REFERENCE = {"ranks": 1, "chunk": 512, "threads": 1, "level": "ref"}
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 N_TOKENS = 70  # beyond one page of 64, and no multiple of a chunk
 HANG_MS = 30000  # eight ranks on two busy cores wait long for each other
 WORKERS = max(2, (os.cpu_count() or 1) // 4)
@@ -170,3 +171,28 @@ def test_the_product_gives_the_same_bits(architecture, weights, models, referenc
     settings = [FACTORS[name] for name in REFERENCE]
     check(models, references, pool,
           [Row(*row, architecture, weights) for row in itertools.product(*settings)])
+
+
+PROMPT = ",".join(map(str, range(1, N_TOKENS)))
+
+
+@pytest.mark.parametrize("quant", ["q8_0", "q4_0"])
+def test_quantised_at_load(models, quant):
+    """The same bits at every number of ranks, and those of another type than without."""
+    path = ROOT / "tests/model/golden/qwen3-bf16"  # of which ffn_down has no whole groups, and stays
+    found = []
+    for ranks, extra in [(1, []), (1, ["--quant", quant]), (2, ["--quant", quant]), (5, ["--quant", quant])]:
+        out = models.folder / "quant.npy"
+        process = models.run("logits", path, "--prompt-ids", PROMPT, "--out", out, "--tp", ranks,
+                             "--hang-ms", HANG_MS, *extra)
+        assert process.returncode == 0 and not process.stderr, process.stderr
+        found.append(np.load(out))
+    plain, one, two, five = found
+    assert np.array_equal(one, two) and np.array_equal(one, five)
+    assert not np.array_equal(plain, one) and np.abs(plain - one).max() < np.abs(plain).max()
+
+
+def test_what_cannot_be_quantised_is_refused(models):
+    process = models.run("logits", models.path("qwen3", "Q8_0"), "--prompt-ids", models.prompt, "--out", "x",
+                         "--quant", "q4_0")
+    assert process.returncode == 1 and "--quant: no matrix of the model can be quantised to Q4_0" in process.stderr

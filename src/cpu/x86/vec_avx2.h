@@ -258,7 +258,8 @@ VEC_INLINE float vec_reduce_max(vecf a)
 /* Integer products. A word is four bytes of one lane. */
 
 /* The same value; additions before it are not put off until after it. Compilers may order those of
- * integers as they like: gcc does all products of a loop first, for which there are no registers. */
+ * integers as they like: gcc does all products of a loop first, for which there are no registers.
+ */
 VEC_INLINE veci vec_now(veci a)
 {
     __asm__("" : "+x"(a));
