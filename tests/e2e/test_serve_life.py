@@ -16,6 +16,9 @@ from wire import Call, chat_body, holdings, make_tiny, poll
 
 LONG = {"max_tokens": 1500, "ignore_eos": True, "seed": 4, "temperature": 0.9}
 WORLD = ("--tp", 2, "--ctx", 4096, "--kv-memory", 64)
+# Every collective takes so long that no answer of some hundred tokens is over while a test looks, on
+# however fast a machine.
+SLOW = ("--fault", "slow:rank=0,ms=2")
 FORCED_S = 3
 ORPHANS_S = 2
 
@@ -47,10 +50,10 @@ def errors(server):
 @pytest.mark.san
 def test_drain(lockstep, tiny):
     """SIGTERM under streams, and a rank killed meanwhile: they end with their texts, then 0."""
-    with serving(lockstep, tiny, *WORLD) as server:
+    with serving(lockstep, tiny, *WORLD, *SLOW) as server:
         texts = ["drain one", "drain two"]
-        expected = [content_of(stream(server, text).frames()) for text in texts]
-        calls = [stream(server, text) for text in texts]
+        expected = [content_of(stream(server, text, max_tokens=200).frames()) for text in texts]
+        calls = [stream(server, text, max_tokens=200) for text in texts]
         for call in calls:
             call.read_chunks(5)
         server.process.send_signal(signal.SIGTERM)
@@ -69,7 +72,7 @@ def test_drain(lockstep, tiny):
 @pytest.mark.parametrize("frozen", [False, True], ids=["running", "frozen"])
 def test_second_signal(lockstep, tiny, frozen):
     """It does not wait: neither for streams nor for a rank that does not move."""
-    with serving(lockstep, tiny, *WORLD, "--hang-ms", 60000) as server:
+    with serving(lockstep, tiny, *WORLD, *SLOW, "--hang-ms", 60000) as server:
         call = stream(server, "hurry", max_tokens=4000)
         call.read_chunks(3)
         ranks = server.ranks()
@@ -91,7 +94,7 @@ def test_second_signal(lockstep, tiny, frozen):
 
 
 def test_drain_timeout(lockstep, tiny):
-    with serving(lockstep, tiny, *WORLD, "--drain-timeout", 0.2) as server:
+    with serving(lockstep, tiny, *WORLD, *SLOW, "--drain-timeout", 0.2) as server:
         call = stream(server, "endless", max_tokens=4000)
         call.read_chunks(3)
         os.kill(server.ranks()[0], signal.SIGSTOP)  # so that it cannot end in time
@@ -119,7 +122,7 @@ def test_interrupt_of_the_group(lockstep, tiny):
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["running", "frozen"])
 def test_leader_killed(lockstep, tiny, frozen):
-    with serving(lockstep, tiny, *WORLD, "--hang-ms", 60000) as server:
+    with serving(lockstep, tiny, *WORLD, *SLOW, "--hang-ms", 60000) as server:
         call = stream(server, "orphans", max_tokens=4000)
         call.read_chunks(3)
         everybody = children(server.pid)
@@ -285,7 +288,7 @@ def kill_until_failed(server):
 
 def test_failed(lockstep, tiny):
     """Over its restart budget: it says so, streams end with an error frame, and it stays up."""
-    with serving(lockstep, tiny, *WORLD, "--restart-budget", 1) as server:
+    with serving(lockstep, tiny, *WORLD, *SLOW, "--restart-budget", 1) as server:
         call = stream(server, "doomed", max_tokens=4000)
         call.read_chunks(3)
         kill_until_failed(server)

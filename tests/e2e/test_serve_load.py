@@ -16,6 +16,7 @@ STREAMS = 64
 IDLE = 500
 FIELDS = {"max_tokens": 150, "ignore_eos": True, "temperature": 0.9}
 KEYS = ("key-of-one", "key-of-two")
+SLOW = ("--fault", "slow:rank=0,ms=2")  # so that what takes the only slot keeps it while a test looks
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_some_streams(lockstep, tiny):
         calls[0].read_chunks(3)
         os.kill(server.ranks()[1], signal.SIGKILL)
         assert [content_of(call.frames()) for call in calls] == alone
-        assert server.world()["rebuilds"] == 1
+        poll(lambda: server.world()["rebuilds"] == 1, 30, "rebuilt")
         server.wait_idle()
         assert server.stop() == 0
 
@@ -133,7 +134,7 @@ def test_some_streams(lockstep, tiny):
 def test_full_queue(lockstep, tiny):
     """One runs, two wait, the next is told to come again; what waited is served."""
     with serving(lockstep, tiny, "--tp", 1, "--max-running", 1, "--max-queue", 2, "--ctx", 4096,
-                 "--kv-memory", 64) as server:
+                 "--kv-memory", 64, *SLOW) as server:
         runs = stream(server, 0, max_tokens=3000)
         runs.read_chunks(2)
         waiting = [stream(server, i, max_tokens=5) for i in (1, 2)]
@@ -154,7 +155,7 @@ def test_full_queue(lockstep, tiny):
 def test_priorities(lockstep, tiny):
     """With one slot, those that matter more come first, in the order of their arrival; the log says
     in which order they ended."""
-    with serving(lockstep, tiny, "--tp", 1, "--max-running", 1, "--ctx", 4096, "--kv-memory", 64) as server:
+    with serving(lockstep, tiny, "--tp", 1, "--max-running", 1, "--ctx", 4096, "--kv-memory", 64, *SLOW) as server:
         runs = stream(server, 0, max_tokens=3500)
         runs.read_chunks(2)
         calls = []

@@ -84,8 +84,8 @@ STORY = ("-p", "Tell me a story", "--ids", "--temp", 1, "--seed", 7)
 @pytest.mark.parametrize("reprefill", [[], ["--reprefill"]], ids=["kept", "reprefill"])
 def test_kills_in_the_middle_of_an_answer(lockstep, model, reprefill):
     """kill -9 from outside, three times with tokens in between, on the default model."""
-    answer, _ = worlds.run(lockstep, "run", model, *STORY, "-n", 100, "--tp", 1)
-    with worlds.Leader(lockstep, "run", model, *STORY, "-n", 100, "--tp", 2, *reprefill) as leader:
+    answer, _ = worlds.run(lockstep, "run", model, *STORY, "-n", 160, "--tp", 1)
+    with worlds.Leader(lockstep, "run", model, *STORY, "-n", 160, "--tp", 2, *reprefill) as leader:
         for i in range(3):
             leader.wait_for_tokens(20 * (i + 1))
             worlds.kill(leader.ranks()[i % 2], signal.SIGKILL)
