@@ -14,6 +14,7 @@
 #include "base/futex.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "lib/context.h"
 #include "lib/fail.h"
 #include "lib/page.h"
@@ -226,34 +227,13 @@ static bool write_order(struct context_process *self, const struct context_order
     return true;
 }
 
-/* Whether the process is stopped by a signal. One that a debugger holds is not. */
-static bool is_stopped(pid_t process)
-{
-    char path[32];
-    char line[512];
-    const char *state;
-    FILE *file;
-    size_t n;
-
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)process);
-    file = fopen(path, "re");
-    if (file == NULL) {
-        return false;
-    }
-    n = fread(line, 1, sizeof(line) - 1, file);
-    fclose(file);
-    line[n] = '\0';
-    state = strrchr(line, ')'); /* its name may have anything in it */
-    return state != NULL && strncmp(state, ") T", 3) == 0;
-}
-
 /* A look at a process that lets this program wait, about every WAIT_MS. n_stopped: looks in a row
  * that found it stopped, which are counted rather than timed, so that a program that was stopped
  * together with its devices does not hold that against them. False: it is lost. */
 static bool look_at_late(const struct context_process *self, uint64_t deadline_ns,
                          uint32_t *n_stopped, struct work_result *result)
 {
-    bool stopped = is_stopped(self->base.process);
+    bool stopped = process_is_stopped(self->base.process);
 
     *n_stopped = stopped ? *n_stopped + 1 : 0;
     if (self->config.stopped_ms != UINT32_MAX &&

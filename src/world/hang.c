@@ -59,6 +59,9 @@ static bool is_behind(const struct hang_rank *a, const struct hang_rank *b)
     if (a->last.collective != b->last.collective) {
         return a->last.collective < b->last.collective;
     }
+    if (a->last.stopped != b->last.stopped) {
+        return a->last.stopped;
+    }
     return a->still_ns > b->still_ns;
 }
 
@@ -117,9 +120,10 @@ char *hang_text(const struct hang_verdict *verdict, char *out, size_t size)
     const struct hang_progress *at = &verdict->at;
 
     snprintf(out, size,
-             at->waiting ? "all ranks wait; rank %u is furthest behind, in layer %u, "
-                           "all-reduce %u of step %llu"
-                         : "rank %u stopped in layer %u, all-reduce %u of step %llu",
+             at->waiting && !at->stopped
+                 ? "all ranks wait; rank %u is furthest behind, in layer %u, "
+                   "all-reduce %u of step %llu"
+                 : "rank %u stopped in layer %u, all-reduce %u of step %llu",
              (unsigned)verdict->rank, (unsigned)at->layer, (unsigned)at->collective,
              (unsigned long long)at->step);
     return out;

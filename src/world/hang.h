@@ -6,7 +6,8 @@
  *
  * A world hangs when a rank that has work and waits for nobody has not moved for the threshold;
  * that rank is the culprit. If every rank that has work waits, and none has moved for the
- * threshold, it is the one that is furthest behind. A waiting rank whose peer still moves is only
+ * threshold, it is the one that is furthest behind, and of two that are level the one that is
+ * stopped. A waiting rank whose peer still moves is only
  * patient.
  *
  * The threshold is hang_ms, and at least ten times the longest gap that ended well. Time in which
@@ -29,6 +30,7 @@ struct hang_progress {
     uint32_t block;      /* of work between two collectives */
     bool waiting;        /* in that collective, for the other ranks */
     bool idle;           /* has finished every step it was given */
+    bool stopped;        /* by a signal: it may say that it waits, and not have arrived */
 };
 
 struct hang_rank {

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/process.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "rpc/region.h"
@@ -109,6 +110,10 @@ static struct hang_progress progress_of(struct supervisor *s, uint32_t rank)
         .idle = true,
     };
 
+    /* read when it can matter: most looks find nothing that stands still for long */
+    progress.stopped = at.waiting &&
+                       s->hang.ranks[rank].still_ns > hang_threshold_ns(&s->hang) / 2 &&
+                       process_is_stopped(s->members[rank].pid);
     for (uint32_t i = 0; i < s->n_steps; i++) {
         progress.idle = progress.idle && (s->steps[i].done & UINT64_C(1) << rank) != 0;
     }

@@ -19,6 +19,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/process.h"
 
 static void test_sizes(void **state)
 {
@@ -287,6 +288,26 @@ static void test_clock(void **state)
     assert_true(after - before < 60000000000);
 }
 
+static void test_process_is_stopped(void **state)
+{
+    int status;
+    pid_t child = fork();
+
+    (void)state;
+    assert_true(child >= 0);
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    assert_false(process_is_stopped(child));
+    assert_int_equal(kill(child, SIGSTOP), 0);
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_true(WIFSTOPPED(status) && process_is_stopped(child));
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_false(process_is_stopped(child)); /* it is not there */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_kernel_files),
         cmocka_unit_test(test_log_and_ensure),
         cmocka_unit_test(test_clock),
+        cmocka_unit_test(test_process_is_stopped),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -74,6 +74,27 @@ static void test_all_wait(void **state)
                                     "all-reduce 33 of step 9812");
 }
 
+/* Two that say they wait at the same place: one of them was stopped before it arrived. */
+static void test_all_wait_and_one_is_stopped(void **state)
+{
+    (void)state;
+    for (uint32_t culprit = 0; culprit < 3; culprit++) {
+        struct watch watch;
+        char expected[96];
+
+        begin(&watch, 3);
+        for (uint32_t r = 0; r < 3; r++) {
+            watch.at[r].waiting = true;
+        }
+        watch.at[culprit].stopped = true;
+        assert_true(look_for(&watch, 2 * HANG_MS, LOOK_MS));
+        assert_int_equal(watch.verdict.rank, culprit);
+        snprintf(expected, sizeof(expected),
+                 "rank %u stopped in layer 17, all-reduce 34 of step 9812", (unsigned)culprit);
+        assert_string_equal(watch.text, expected);
+    }
+}
+
 static void test_patience_with_a_slow_rank(void **state)
 {
     struct watch watch;
@@ -165,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_one_that_does_not_wait),
         cmocka_unit_test(test_all_wait),
+        cmocka_unit_test(test_all_wait_and_one_is_stopped),
         cmocka_unit_test(test_patience_with_a_slow_rank),
         cmocka_unit_test(test_idle_is_no_hang),
         cmocka_unit_test(test_threshold_grows_with_the_gaps),
