@@ -50,17 +50,17 @@ static void update(struct hang *hang, uint64_t elapsed, const struct hang_progre
     }
 }
 
-/* True if a is behind b. */
+/* True if a is behind b, or stopped, which b is not. */
 static bool is_behind(const struct hang_rank *a, const struct hang_rank *b)
 {
+    if (a->last.stopped != b->last.stopped) {
+        return a->last.stopped;
+    }
     if (a->last.step != b->last.step) {
         return a->last.step < b->last.step;
     }
     if (a->last.collective != b->last.collective) {
         return a->last.collective < b->last.collective;
-    }
-    if (a->last.stopped != b->last.stopped) {
-        return a->last.stopped;
     }
     return a->still_ns > b->still_ns;
 }
@@ -101,7 +101,10 @@ bool hang_look(struct hang *hang, uint64_t now, const struct hang_progress *rank
     hang->looked = true;
     culprit = furthest_behind(hang, false, &working_moves);
     waiting = furthest_behind(hang, true, &waiting_moves);
-    if (culprit == hang->n_ranks && !working_moves && !waiting_moves) {
+    if (waiting < hang->n_ranks && hang->ranks[waiting].last.stopped &&
+        (culprit == hang->n_ranks || !hang->ranks[culprit].last.stopped)) {
+        culprit = waiting;
+    } else if (culprit == hang->n_ranks && !working_moves && !waiting_moves) {
         culprit = waiting;
     }
     if (culprit == hang->n_ranks) {

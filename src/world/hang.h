@@ -6,8 +6,8 @@
  *
  * A world hangs when a rank that has work and waits for nobody has not moved for the threshold;
  * that rank is the culprit. If every rank that has work waits, and none has moved for the
- * threshold, it is the one that is furthest behind, and of two that are level the one that is
- * stopped. A waiting rank whose peer still moves is only
+ * threshold, it is the one that is furthest behind. But a rank that a signal has stopped for that
+ * long is the culprit before all others. A waiting rank whose peer still moves is only
  * patient.
  *
  * The threshold is hang_ms, and at least ten times the longest gap that ended well. Time in which

@@ -111,8 +111,7 @@ static struct hang_progress progress_of(struct supervisor *s, uint32_t rank)
     };
 
     /* read when it can matter: most looks find nothing that stands still for long */
-    progress.stopped = at.waiting &&
-                       s->hang.ranks[rank].still_ns > hang_threshold_ns(&s->hang) / 2 &&
+    progress.stopped = s->hang.ranks[rank].still_ns > hang_threshold_ns(&s->hang) / 2 &&
                        process_is_stopped(s->members[rank].pid);
     for (uint32_t i = 0; i < s->n_steps; i++) {
         progress.idle = progress.idle && (s->steps[i].done & UINT64_C(1) << rank) != 0;

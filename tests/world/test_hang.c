@@ -95,6 +95,25 @@ static void test_all_wait_and_one_is_stopped(void **state)
     }
 }
 
+/* One is stopped while it says that it waits; another, short of processor time, has not moved in as
+ * long, and a third moves. */
+static void test_stopped_comes_first(void **state)
+{
+    struct watch watch;
+
+    (void)state;
+    begin(&watch, 3);
+    watch.at[1].waiting = true;
+    watch.at[1].stopped = true;
+    for (uint32_t t = 0; t < HANG_MS / LOOK_MS; t++) {
+        watch.at[2].block++;
+        assert_false(look_for(&watch, LOOK_MS, LOOK_MS));
+    }
+    watch.at[2].block++;
+    assert_true(look_for(&watch, LOOK_MS, LOOK_MS));
+    assert_int_equal(watch.verdict.rank, 1);
+}
+
 static void test_patience_with_a_slow_rank(void **state)
 {
     struct watch watch;
@@ -187,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_the_one_that_does_not_wait),
         cmocka_unit_test(test_all_wait),
         cmocka_unit_test(test_all_wait_and_one_is_stopped),
+        cmocka_unit_test(test_stopped_comes_first),
         cmocka_unit_test(test_patience_with_a_slow_rank),
         cmocka_unit_test(test_idle_is_no_hang),
         cmocka_unit_test(test_threshold_grows_with_the_gaps),
