@@ -18,7 +18,10 @@ static float greatest(const float *x)
     float most = 0.0f;
 
     for (uint32_t i = 0; i < GROUP; i++) {
-        if (!(fabsf(x[i]) <= fabsf(most))) {
+        if (isnan(x[i])) {
+            return x[i];
+        }
+        if (fabsf(x[i]) > fabsf(most)) {
             most = x[i];
         }
     }
@@ -83,7 +86,7 @@ static bool quantise_q4_0(const float *x, uint8_t *out)
     uint8_t codes[GROUP];
     float d;
 
-    if (!isfinite(most)) {
+    if (!put_scale(most / 8.0f, out, &d)) { /* nor would the sums below be finite */
         return false;
     }
     for (size_t i = 0; i < ARRAY_LEN(ends) && most != 0.0f; i++) {

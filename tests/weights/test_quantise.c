@@ -147,11 +147,16 @@ static void test_refused(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        float x[32] = {1.0f};
+        for (uint32_t at = 0; at < 32; at++) {
+            float x[32] = {1.0f, [5] = -2.0f, [30] = 3.0f};
 
-        x[31] = bad[i];
-        assert_false(quantise_row(DTYPE_Q8_0, x, 32, out));
-        assert_false(quantise_row(DTYPE_Q4_0, x, 32, out));
+            x[at] = bad[i];
+            assert_false(quantise_row(DTYPE_Q8_0, x, 32, out));
+            assert_false(quantise_row(DTYPE_Q4_0, x, 32, out));
+            x[(at + 7) % 32] = -bad[i]; /* of which no sum may be made */
+            assert_false(quantise_row(DTYPE_Q8_0, x, 32, out));
+            assert_false(quantise_row(DTYPE_Q4_0, x, 32, out));
+        }
     }
     assert_true(quantise_makes(DTYPE_Q8_0) && quantise_makes(DTYPE_Q4_0));
     assert_false(quantise_makes(DTYPE_Q4_K) || quantise_makes(DTYPE_BF16));
