@@ -124,6 +124,20 @@ static enum status read_rows(struct weights *weights, const struct pack_matrix *
     return status;
 }
 
+/* n plain elements as they are stored. */
+static void to_floats(enum dtype stored, const uint8_t *from, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (stored == DTYPE_F32) {
+            memcpy(&out[i], from + 4 * i, sizeof(out[i]));
+        } else {
+            uint16_t half = (uint16_t)(from[2 * i] | from[2 * i + 1] << 8);
+
+            out[i] = stored == DTYPE_F16 ? f32_from_f16(half) : f32_from_bf16(half);
+        }
+    }
+}
+
 static void pack_f32(const uint8_t *const rows[PACKED_LANES], uint32_t cols, uint8_t *codes)
 {
     for (uint32_t begin = 0; begin < cols; begin += K_BLOCK) {
@@ -356,19 +370,6 @@ static void quantiser_release(struct quantiser *q)
     free(q->blocks);
 }
 
-static void to_floats(enum dtype stored, const uint8_t *row, uint32_t n, float *out)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        if (stored == DTYPE_F32) {
-            memcpy(&out[i], row + (size_t)i * 4, sizeof(out[i]));
-        } else {
-            uint16_t half = (uint16_t)(row[2 * i] | row[2 * i + 1] << 8);
-
-            out[i] = stored == DTYPE_F16 ? f32_from_f16(half) : f32_from_bf16(half);
-        }
-    }
-}
-
 /* As pack_panel, of rows as they are stored; returns likewise. */
 static uint32_t quantise_panel(const struct packed *packed, uint32_t panel, enum dtype stored,
                                const uint8_t *const rows[PACKED_LANES], struct quantiser *q)
@@ -487,10 +488,8 @@ enum status pack_floats(struct weights *weights, const struct weights_tensor *te
         size_t count = (size_t)MIN(n - begin, (uint64_t)CHUNK);
 
         status = weights_read(weights, tensor, begin * 2, count * 2, raw, err);
-        for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-            uint16_t half = (uint16_t)(raw[2 * i] | raw[2 * i + 1] << 8);
-
-            out[begin + i] = tensor->dtype == DTYPE_F16 ? f32_from_f16(half) : f32_from_bf16(half);
+        if (status == STATUS_OK) {
+            to_floats(tensor->dtype, raw, count, out + begin);
         }
     }
     return status;
