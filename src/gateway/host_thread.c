@@ -329,7 +329,7 @@ static bool take_turn(struct host *h, uint64_t now)
 {
     struct turns *turns = h->config.turns;
 
-    if (!batch_has_work(h->world.batch) || supervisor_state(h->world.supervisor) != WORLD_READY) {
+    if (!batch_has_work(h->world.batch) || !world_computes(supervisor_state(h->world.supervisor))) {
         turns_leave(turns, &h->turn);
         h->holds_turn = false;
         return true;

@@ -206,6 +206,12 @@ uint64_t world_machine_wake_at(const struct world_machine *machine);
 uint64_t world_machine_next_step(const struct world_machine *machine);
 
 const char *world_state_text(enum world_state state);
+
+/* Whether the ranks are up and take steps in this state. */
+static inline bool world_computes(enum world_state state)
+{
+    return state == WORLD_READY || state == WORLD_DRAINING;
+}
 const char *world_event_text(enum world_event_kind kind);
 const char *world_action_text(enum world_action_kind kind);
 

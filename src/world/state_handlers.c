@@ -39,7 +39,7 @@ bool world_on_unload(struct world_machine *m, UNUSED const struct world_event *e
         m->after = WORLD_DOWN;
         return changes;
     }
-    world_stop(m, WORLD_DOWN, m->state == WORLD_READY || m->state == WORLD_DRAINING, out);
+    world_stop(m, WORLD_DOWN, world_computes(m->state), out);
     return true;
 }
 

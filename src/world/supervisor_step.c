@@ -64,8 +64,8 @@ bool supervisor_can_issue(const struct supervisor *supervisor)
 {
     const struct supervisor *s = supervisor;
 
-    return (s->machine.state == WORLD_READY || s->machine.state == WORLD_DRAINING) &&
-           s->n_events == 0 && s->n_steps < FLIGHT_MAX_STEPS && s->wired && !is_crowded(s, false);
+    return world_computes(s->machine.state) && s->n_events == 0 && s->n_steps < FLIGHT_MAX_STEPS &&
+           s->wired && !is_crowded(s, false);
 }
 
 enum status supervisor_issue(struct supervisor *supervisor, struct step_plan *plan,

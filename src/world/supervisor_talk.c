@@ -24,11 +24,6 @@ bool talk_busy(const struct supervisor *s)
     return false;
 }
 
-static bool is_up(const struct supervisor *s)
-{
-    return s->machine.state == WORLD_READY || s->machine.state == WORLD_DRAINING;
-}
-
 /* A rank that cannot be talked to any more. If it has died, its death comes in a moment, says more,
  * and may leave the KV pages trusted; so it is waited for. */
 static void link_fault(struct supervisor *s, uint32_t rank, const struct err *err)
@@ -69,7 +64,7 @@ bool talk_watch_silent(struct supervisor *s, uint64_t passed_ns)
         struct member *member = &s->members[r];
         struct world_event event = supervisor_event(s, WORLD_EV_RANK_HUNG, r);
 
-        if (!member->asked || s->n_steps > 0 || !is_up(s)) {
+        if (!member->asked || s->n_steps > 0 || !world_computes(s->machine.state)) {
             member->silent_ns = 0;
             continue;
         }
@@ -390,7 +385,7 @@ void talk_pump(struct supervisor *s)
     if (s->asking && !talk_busy(s)) {
         s->asking = false;
     }
-    if (!is_up(s) || talk_busy(s)) {
+    if (!world_computes(s->machine.state) || talk_busy(s)) {
         return;
     }
     if (send_fault(s)) {

@@ -8,9 +8,9 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/process.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "rpc/region.h"
 #include "world/supervisor_priv.h"
 
@@ -125,7 +125,7 @@ bool watch_progress(struct supervisor *s, uint64_t now)
     struct hang_verdict verdict;
     struct world_event event;
 
-    if (!s->wired || (s->machine.state != WORLD_READY && s->machine.state != WORLD_DRAINING)) {
+    if (!s->wired || !world_computes(s->machine.state)) {
         return false;
     }
     for (uint32_t r = 0; r < s->n_members; r++) {
