@@ -109,6 +109,14 @@ static void fill_weights(struct check *check, struct packed *w, bool tiny)
     w->scales = w->panel_scale_bytes == 0 ? NULL : check->scales;
 }
 
+/* Both roots of a product of two. */
+static bool same_roots(const struct check *check, const struct cpu_matmul *args)
+{
+    return same(check->found, check->expected, args->m * OUTPUTS) &&
+           same(check->found + args->root_stride, check->expected + args->root_stride,
+                args->m * OUTPUTS);
+}
+
 /* The rows of check->x as integers. */
 static struct quant quantise(struct check *check, const struct cpu_kernels *kernels,
                              const struct packed *w)
@@ -139,11 +147,8 @@ static bool check_integers(struct check *check, const struct cpu_matmul *matmul)
     for (args.m = 2; args.m <= ROWS; args.m += ROWS - 2) {
         memset(check->found, 0, sizeof(check->found));
         check->kernels->matmul_int8[args.w->dtype](&args);
-        for (uint32_t r = 0; r < 2; r++) {
-            if (!same(check->found + r * args.root_stride, check->expected + r * args.root_stride,
-                      args.m * OUTPUTS)) {
-                return false;
-            }
+        if (!same_roots(check, &args)) {
+            return false;
         }
     }
     return true;
@@ -179,11 +184,8 @@ static bool check_matmul(struct check *check, enum dtype dtype, bool tiny)
         args.m = rows[tiny][i];
         memset(check->found, 0, sizeof(check->found));
         check->kernels->matmul[dtype](&args);
-        for (uint32_t r = 0; r < 2; r++) {
-            if (!same(check->found + r * args.root_stride, check->expected + r * args.root_stride,
-                      args.m * OUTPUTS)) {
-                return false;
-            }
+        if (!same_roots(check, &args)) {
+            return false;
         }
     }
     return !dtype_is_quantised(dtype) || tiny || check_integers(check, &args);

@@ -72,16 +72,5 @@ void quant_group(const float *x, uint32_t lead, uint32_t n, int8_t codes[QUANT_G
 void quant_row(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,
                int32_t *sums)
 {
-    for (uint32_t i = 0; i < leaves->n_leaves; i++) {
-        uint32_t end = leaves->bounds[i + 1];
-
-        for (uint32_t k = leaves->bounds[i]; k < end;) {
-            uint32_t lead = k % QUANT_GROUP;
-            uint32_t n = MIN(QUANT_GROUP - lead, end - k);
-
-            quant_group(x + k, lead, n, codes, scales++, sums++);
-            codes += QUANT_GROUP;
-            k += n;
-        }
-    }
+    quant_each(x, leaves, codes, scales, sums, quant_group);
 }

@@ -49,9 +49,30 @@ uint32_t quant_n_groups(const struct leaf_plan *leaves);
 NODISCARD bool quant_bytes(uint32_t n, uint32_t n_groups, size_t *ret_bytes);
 struct quant quant_attach(void *memory, uint32_t n, uint32_t n_groups);
 
-/* One group of n <= 32 columns, which lie in the 32 from `lead` on. The definition. */
-void quant_group(const float *x, uint32_t lead, uint32_t n, int8_t codes[QUANT_GROUP],
-                 float *ret_scale, int32_t *ret_sum);
+/* One group of n <= 32 columns, which lie in the 32 from `lead` on. */
+typedef void quant_group_fn(const float *x, uint32_t lead, uint32_t n, int8_t codes[QUANT_GROUP],
+                            float *ret_scale, int32_t *ret_sum);
+
+/* The definition. */
+quant_group_fn quant_group;
+
+/* All groups of one row, each by the same function. */
+static inline void quant_each(const float *x, const struct leaf_plan *leaves, int8_t *codes,
+                              float *scales, int32_t *sums, quant_group_fn *group)
+{
+    for (uint32_t i = 0; i < leaves->n_leaves; i++) {
+        uint32_t end = leaves->bounds[i + 1];
+
+        for (uint32_t k = leaves->bounds[i]; k < end;) {
+            uint32_t lead = k % QUANT_GROUP;
+            uint32_t n = MIN(QUANT_GROUP - lead, end - k);
+
+            group(x + k, lead, n, codes, scales++, sums++);
+            codes += QUANT_GROUP;
+            k += n;
+        }
+    }
+}
 
 /* One row: codes, scales and sums of all its groups. The definition. */
 void quant_row(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,

@@ -26,6 +26,20 @@ struct gemm_tile {
     uint32_t fetch_lines;
 };
 
+/* One step's part of tile->fetch; returns where the next one's begins. */
+static inline const uint8_t *gemm_fetch(const struct gemm_tile *tile, bool two_panels,
+                                        const uint8_t *fetch)
+{
+    for (uint32_t i = tile->fetch_lines; i > 0 && fetch < tile->fetch_end; i--) {
+        __builtin_prefetch(fetch, 0, 2);
+        if (two_panels) {
+            __builtin_prefetch(fetch + tile->panel_bytes, 0, 2);
+        }
+        fetch += CACHE_LINE;
+    }
+    return fetch;
+}
+
 /* The number of rows and of outputs is the function's own. */
 typedef void gemm_tile_fn(const struct gemm_tile *tile);
 

@@ -27,8 +27,10 @@ VEC_INLINE int32_t quant_sum(veci a)
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-/* quant_group for 32 columns. */
-static void quant_whole(const float *x, int8_t *codes, float *ret_scale, int32_t *ret_sum)
+/* See quant_group_fn. Fewer than 32 columns are left to the definition, and so are special values.
+ */
+VEC_INLINE void quant_group_vec(const float *x, uint32_t lead, uint32_t n, int8_t *codes,
+                                float *ret_scale, int32_t *ret_sum)
 {
     vecf values[QUANT_VECTORS];
     veci q[QUANT_VECTORS];
@@ -37,6 +39,10 @@ static void quant_whole(const float *x, int8_t *codes, float *ret_scale, int32_t
     float amax;
     veci bytes;
 
+    if (n < QUANT_GROUP) {
+        quant_group(x, lead, n, codes, ret_scale, ret_sum);
+        return;
+    }
     for (uint32_t v = 0; v < QUANT_VECTORS; v++) {
         values[v] = vec_load(x + v * VEC_LANES);
         most = _mm256_max_epu32(most, vec_and(vec_as_words(values[v]), vec_set1_word(0x7fffffff)));
@@ -61,22 +67,7 @@ static void quant_whole(const float *x, int8_t *codes, float *ret_scale, int32_t
 static void quant_row_vec(const float *x, const struct leaf_plan *leaves, int8_t *codes,
                           float *scales, int32_t *sums)
 {
-    for (uint32_t i = 0; i < leaves->n_leaves; i++) {
-        uint32_t end = leaves->bounds[i + 1];
-
-        for (uint32_t k = leaves->bounds[i]; k < end;) {
-            uint32_t lead = k % QUANT_GROUP;
-            uint32_t n = MIN(QUANT_GROUP - lead, end - k);
-
-            if (n == QUANT_GROUP) {
-                quant_whole(x + k, codes, scales++, sums++);
-            } else {
-                quant_group(x + k, lead, n, codes, scales++, sums++);
-            }
-            codes += QUANT_GROUP;
-            k += n;
-        }
-    }
+    quant_each(x, leaves, codes, scales, sums, quant_group_vec);
     vec_leave();
 }
 

@@ -270,23 +270,10 @@ VEC_INLINE void tile_step_tall(struct tile_shape shape, const struct gemm_tile *
     tile_fold(shape, false, &even, &accs, sums);
 }
 
-/* One step's part of tile->fetch; returns where the next one's begins. */
-VEC_INLINE const uint8_t *tile_fetch(struct tile_shape shape, const struct gemm_tile *tile,
-                                     const uint8_t *fetch)
-{
-    for (uint32_t i = tile->fetch_lines; i > 0 && fetch < tile->fetch_end; i--) {
-        __builtin_prefetch(fetch, 0, 2);
-        if (shape.vectors * VEC_LANES > PACKED_LANES) {
-            __builtin_prefetch(fetch + tile->panel_bytes, 0, 2);
-        }
-        fetch += CACHE_LINE;
-    }
-    return fetch;
-}
-
 /* See gemm_tile_fn; the shape is constant. */
 VEC_INLINE void tile_compute(struct tile_shape shape, const struct gemm_tile *tile)
 {
+    const bool two_panels = shape.vectors * VEC_LANES > PACKED_LANES;
     const float *x = tile->x;
     const uint8_t *w = tile->w;
     const uint8_t *fetch = tile->fetch;
@@ -296,7 +283,7 @@ VEC_INLINE void tile_compute(struct tile_shape shape, const struct gemm_tile *ti
         vec_store(sums + i * VEC_LANES, vec_zero());
     }
     for (uint32_t n = tile->n / TILE_STEP; n > 0; n--) {
-        fetch = tile_fetch(shape, tile, fetch);
+        fetch = gemm_fetch(tile, two_panels, fetch);
         if (shape.rows <= TILE_ONE_PASS) {
             tile_step(shape, tile, w, x, TILE_STEP, sums);
         } else {
@@ -307,7 +294,7 @@ VEC_INLINE void tile_compute(struct tile_shape shape, const struct gemm_tile *ti
         __asm__("" : "+r"(sums)); /* or gcc keeps the sums in registers that are not there */
     }
     if (tile->n % TILE_STEP != 0) {
-        tile_fetch(shape, tile, fetch);
+        gemm_fetch(tile, two_panels, fetch);
         tile_step(shape, tile, w, x, tile->n % TILE_STEP, sums);
     }
 }

@@ -187,10 +187,7 @@ VEC_INLINE void tile_int8_compute(enum dtype dtype, uint32_t rows, const struct 
         vec_store(sums + i, vec_zero());
     }
     for (uint32_t n = tile->n / QUANT_GROUP; n > 0; n--, w++, x++) {
-        for (uint32_t i = tile->fetch_lines; i > 0 && fetch < tile->fetch_end; i--) {
-            __builtin_prefetch(fetch, 0, 2);
-            fetch += CACHE_LINE;
-        }
+        fetch = gemm_fetch(tile, false, fetch);
         for (uint32_t h = 0; h < INT8_WORDS / int8_scale_words(dtype); h++) {
             tile_int8_half(dtype, rows, w, x, h, sums);
         }
