@@ -89,9 +89,9 @@ static void test_corners(void **state)
 /* Groups are cut where leaves end; each says nothing of its neighbour's columns. */
 static void test_row(void **state)
 {
-    uint32_t bounds[] = {0, 40, 40, 64, 100};
-    uint8_t merges[4] = {0};
-    const struct leaf_plan plan = {.n_leaves = 4, .bounds = bounds, .merges = merges};
+    uint32_t bounds[] = {0, 40, 40, 100};
+    uint8_t merges[3] = {0};
+    const struct leaf_plan plan = {.n_leaves = 3, .bounds = bounds, .merges = merges};
     const uint32_t begins[] = {0, 32, 40, 64, 96};
     const uint32_t ends[] = {32, 40, 64, 96, 100};
     float x[100];
