@@ -15,6 +15,7 @@
 #include "base/float_env.h"
 #include "base/mem.h"
 #include "cpu/peak.h"
+#include "tensor/bf16_12.h"
 
 enum { MAX_ROUNDS = 64, MAX_CASES = 96 };
 
@@ -129,6 +130,45 @@ static void add_attention(struct bench *bench, enum dtype dtype, uint32_t head_d
              dtype_info(dtype)->name, head_dim, n_q, causal ? ", causal" : "");
 }
 
+/* About normally distributed, with the quarter of a binade in 8,192 that lies below the table. */
+static uint16_t normal_element(uint32_t *random)
+{
+    float sum = 0.0f;
+
+    for (int i = 0; i < 4; i++) {
+        *random = *random * 1664525u + 1013904223u;
+        sum += (float)(int32_t)*random * 0x1p-36f;
+    }
+    return bf16_from_f32(sum);
+}
+
+/* The records of a matrix at 12 bits: each that of one panel of normally distributed elements, for
+ * how often there are patches decides the speed, and their places do not. */
+static void put_records(struct packed *w)
+{
+    uint8_t *elements = xcalloc(w->cols, 2 * PACKED_LANES);
+    uint8_t *codes = xcalloc(w->panel_code_bytes, 1);
+    uint8_t *record = (uint8_t *)w->scales;
+    const struct bf16_12_head *head = (const void *)record;
+    const uint8_t *rows[PACKED_LANES];
+    uint32_t random = 1;
+
+    for (size_t i = 0; i < (size_t)w->cols * PACKED_LANES; i++) {
+        uint16_t element = normal_element(&random);
+
+        memcpy(elements + 2 * i, &element, sizeof(element));
+        rows[i / w->cols] = elements + i / w->cols * w->cols * 2;
+    }
+    memset(record, 0, w->panel_scale_bytes);
+    ENSURE(bf16_12_pack(w, rows, codes, record));
+    for (uint32_t panel = 1; panel < w->n_panels; panel++) {
+        memcpy(record + panel * w->panel_scale_bytes, record,
+               bf16_12_patches_at(w->cols) + head->n_patches * sizeof(uint32_t));
+    }
+    free(codes);
+    free(elements);
+}
+
 /* A matrix at the next place of the pool. */
 static void take_matrix(struct bench *bench, const struct bench_case *it, struct packed *ret_w)
 {
@@ -142,6 +182,9 @@ static void take_matrix(struct bench *bench, const struct bench_case *it, struct
     }
     packed_attach(ret_w, bench->pool + bench->offset);
     bench->offset += bytes;
+    if (it->dtype == DTYPE_BF16_12) {
+        put_records(ret_w);
+    }
     for (uint32_t i = 0; i <= it->leaves; i++) {
         bounds[i] = i * (it->cols / 32) / it->leaves * 32;
     }
@@ -193,7 +236,7 @@ static double run_matmul(struct bench *bench, const struct bench_case *it, size_
             .scratch = bench->scratch,
         });
         ns += thread_ns() - start;
-        *ret_bytes += packed_bytes(&w);
+        *ret_bytes += packed_read_bytes(&w);
         leaf_plan_release(&w.leaves);
     } while (it->m <= 4 && *ret_bytes < (size_t)256 << 20);
     return (double)ns / 1e9;
@@ -290,6 +333,8 @@ static void run(struct bench *bench)
 
 static void add_cases(struct bench *bench)
 {
+    static const uint32_t many[] = {8, 16, 64, 512};
+
     /* decode and prefill of the qwen3-0.6b shape */
     add_case(bench, DTYPE_BF16, 4096, 1024, 1, 1);
     add_case(bench, DTYPE_BF16, 1024, 2048, 16, 1);
@@ -299,6 +344,14 @@ static void add_cases(struct bench *bench)
     add_case(bench, DTYPE_BF16, 151936, 1024, 1, 1);
     add_case(bench, DTYPE_BF16, 3072, 1024, 1, 2);
     add_case(bench, DTYPE_BF16, 3072, 1024, 1, 4);
+    add_case(bench, DTYPE_BF16_12, 4096, 1024, 1, 1);
+    add_case(bench, DTYPE_BF16_12, 1024, 3072, 16, 1);
+    add_case(bench, DTYPE_BF16_12, 151936, 1024, 1, 1);
+    add_case(bench, DTYPE_BF16_12, 3072, 1024, 1, 2);
+    add_case(bench, DTYPE_BF16_12, 3072, 1024, 1, 4);
+    for (size_t i = 0; i < ARRAY_LEN(many); i++) {
+        add_case(bench, DTYPE_BF16_12, 3072, 1024, 1, many[i]);
+    }
     for (unsigned dtype = 0; dtype < DTYPE_COUNT; dtype++) {
         if (dtype != DTYPE_BF16) {
             add_case(bench, (enum dtype)dtype, 3072, 1024, 1, 1);

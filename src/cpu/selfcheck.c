@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * 80 tiles: each of the 11 types by two and nine rows, and by one and five with values whose
- * products flush to zero (44); the 8 quantised ones by two and nine rows of integers (16); 8 blocks
+ * 84 tiles: each of the 12 types by two and nine rows, and by one and five with values whose
+ * products flush to zero (48); the 8 quantised ones by two and nine rows of integers (16); 8 blocks
  * of attention; 12 rows of the small kernels; and 2 of masses. The product for fewer rows is
  * compared with the first rows of the reference's product for more, which is where most of the time
  * goes.
@@ -10,6 +10,7 @@
  */
 #include "cpu/selfcheck.h"
 
+#include "tensor/bf16_12.h"
 #include "tensor/canon.h"
 
 enum {
@@ -32,6 +33,7 @@ struct check {
     float *scratch;
     _Alignas(CACHE_LINE) uint8_t codes[CODE_BYTES];
     _Alignas(CACHE_LINE) uint8_t scales[SCALE_BYTES];
+    uint8_t rows[OUTPUTS * COLS_MAX * 2]; /* of BF16 */
     _Alignas(CACHE_LINE) float x[ROWS * X_STRIDE];
     _Alignas(CACHE_LINE) uint8_t quantised[ROWS * (COLS_MAX / QUANT_GROUP + 3) * 40];
     float expected[ROWS * OUTPUTS * 2];
@@ -109,6 +111,30 @@ static void fill_weights(struct check *check, struct packed *w, bool tiny)
     w->scales = w->panel_scale_bytes == 0 ? NULL : check->scales;
 }
 
+/* The same at 12 bits: rare elements among them, some of which are patches. */
+static void fill_bf16_12(struct check *check, struct packed *w, bool tiny)
+{
+    enum { RARE = 16 };
+    const uint8_t *rows[PACKED_LANES] = {NULL};
+    uint8_t *elements = check->rows;
+
+    ENSURE_OP(w->n_panels, ==, 1);
+    memset(check->codes, 0, sizeof(check->codes));
+    memset(check->scales, 0, sizeof(check->scales));
+    for (uint32_t i = 0; i < w->rows * w->cols; i++) {
+        uint32_t at = i / (w->rows * w->cols / RARE);
+        bool rare = i % (w->rows * w->cols / RARE) == 7;
+        float element = value(check, tiny ? -64 : -1);
+        uint16_t bf16 = rare ? (uint16_t)((at + 2) << 8 | i) : bf16_from_f32(element);
+
+        memcpy(elements + 2 * i, &bf16, sizeof(bf16));
+        rows[i / w->cols] = elements + 2 * (i - i % w->cols);
+    }
+    ENSURE(bf16_12_pack(w, rows, check->codes, check->scales));
+    w->codes = check->codes;
+    w->scales = check->scales;
+}
+
 /* Both roots of a product of two. */
 static bool same_roots(const struct check *check, const struct cpu_matmul *args)
 {
@@ -173,10 +199,17 @@ static bool check_matmul(struct check *check, enum dtype dtype, bool tiny)
                               .scratch = check->scratch};
 
     ENSURE(packed_init(&w, dtype, cols == 256 ? 4 : OUTPUTS - 1, cols));
-    fill_weights(check, &w, tiny);
+    if (dtype == DTYPE_BF16_12) {
+        fill_bf16_12(check, &w, tiny);
+    } else {
+        fill_weights(check, &w, tiny);
+    }
     w.leaves = (struct leaf_plan){
         .n_leaves = 3, .n_roots = 2, .depth = 2, .bounds = bounds, .merges = merges};
-    fill(check, check->x, args.m * X_STRIDE, !tiny ? -1 : w.scales == NULL ? -64 : -108);
+    fill(check, check->x, args.m * X_STRIDE,
+         !tiny                                          ? -1
+         : w.scales == NULL || w.dtype == DTYPE_BF16_12 ? -64
+                                                        : -108);
     memset(check->expected, 0, sizeof(check->expected));
     check->ref->matmul[dtype](&args);
     args.y = check->found;

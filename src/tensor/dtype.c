@@ -16,7 +16,7 @@ const struct dtype_info *dtype_info(enum dtype dtype)
 bool dtype_from_name(const char *name, enum dtype *ret_dtype)
 {
     for (unsigned i = 0; i < DTYPE_COUNT; i++) {
-        if (strcasecmp(infos[i].name, name) == 0) {
+        if (infos[i].ggml_type >= 0 && strcasecmp(infos[i].name, name) == 0) {
             *ret_dtype = (enum dtype)i;
             return true;
         }

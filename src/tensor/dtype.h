@@ -16,7 +16,7 @@ enum dtype {
 
 struct dtype_info {
     const char *name;     /* "BF16", "Q4_1", ... */
-    int ggml_type;        /* number in a GGUF file, -1 if it has none */
+    int ggml_type;        /* number in a GGUF file, -1: no file has the type */
     uint32_t group;       /* elements that share one stored record (1 for plain types) */
     uint32_t group_bytes; /* bytes of that record as files store it */
 };
@@ -26,7 +26,7 @@ enum { DTYPE_GROUP_MAX = 256 }; /* of all types */
 /* Never NULL. */
 const struct dtype_info *dtype_info(enum dtype dtype);
 
-/* False if no type has that name ("bf16" and "BF16" are the same) or GGUF number. */
+/* False if no type of files has that name ("bf16" and "BF16" are the same) or GGUF number. */
 bool dtype_from_name(const char *name, enum dtype *ret_dtype);
 bool dtype_from_ggml(uint32_t ggml_type, enum dtype *ret_dtype);
 

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "tensor/bf16_12.h"
+
 /* Bytes for each `group` columns of a panel. */
 struct record {
     uint32_t code_group;
@@ -29,6 +31,14 @@ bool packed_panel_bytes(enum dtype dtype, uint32_t cols, size_t *ret_code_bytes,
     if (dtype_is_quantised(dtype) && cols % dtype_info(dtype)->group != 0) {
         return false;
     }
+    if (dtype == DTYPE_BF16_12) {
+        if (cols > BF16_12_COLS_MAX) {
+            return false;
+        }
+        *ret_code_bytes = bf16_12_code_bytes(cols);
+        *ret_scale_bytes = bf16_12_record_bytes(cols);
+        return true;
+    }
     if (!size_mul(div_up(cols, record->code_group), record->code_bytes, &code_bytes)) {
         return false;
     }
@@ -48,6 +58,14 @@ bool packed_init(struct packed *packed, enum dtype dtype, uint32_t rows, uint32_
         !size_mul(made.panel_code_bytes + made.panel_scale_bytes, made.n_panels, &total)) {
         return false;
     }
+    if (dtype == DTYPE_BF16_12) {
+        size_t none;
+
+        if (!packed_panel_bytes(DTYPE_BF16, cols, &made.panel_plain_bytes, &none) ||
+            !size_mul(made.panel_plain_bytes, made.n_panels, &total)) {
+            return false;
+        }
+    }
     *packed = made;
     return true;
 }
@@ -60,6 +78,29 @@ size_t packed_scale_offset(const struct packed *packed)
 size_t packed_bytes(const struct packed *packed)
 {
     return packed_scale_offset(packed) + packed->panel_scale_bytes * packed->n_panels;
+}
+
+size_t packed_plain_bytes(const struct packed *packed)
+{
+    return packed->panel_plain_bytes * packed->n_panels;
+}
+
+size_t packed_read_bytes(const struct packed *packed)
+{
+    size_t bytes = 0;
+
+    if (packed->dtype != DTYPE_BF16_12) {
+        return packed_bytes(packed);
+    }
+    for (uint32_t panel = 0; panel < packed->n_panels; panel++) {
+        uint32_t n_patches = bf16_12_head(packed, panel)->n_patches;
+
+        bytes += n_patches == BF16_12_PLAIN
+                     ? packed->panel_plain_bytes
+                     : packed->panel_code_bytes + bf16_12_patches_at(packed->cols) +
+                           n_patches * sizeof(uint32_t);
+    }
+    return bytes;
 }
 
 void packed_attach(struct packed *packed, const void *storage)
@@ -195,6 +236,8 @@ float packed_value(const struct packed *packed, uint32_t row, uint32_t col)
     case DTYPE_BF16:
         return f32_from_bf16(
             load_u16(codes + ((size_t)(col / 2) * PACKED_LANES + lane) * 4 + col % 2 * 2));
+    case DTYPE_BF16_12:
+        return f32_from_bf16(bf16_12_element(packed, row, col));
     default:
         return quantised_value(packed, row, col);
     }

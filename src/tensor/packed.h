@@ -11,6 +11,7 @@
  *   F32         [k] of 16 float                                        1          none
  *   F16         [k] of 16 half                                         1          none
  *   BF16        [k / 2] of 16 lanes of 2 (k even, k odd)               2          none
+ *   BF16_12     see tensor/bf16_12.h                                   8          a record
  *   Q8_0        [k / 32] of B8                                         32         f16 d[16]
  *   Q4_0        [k / 32] of B4                                         32         f16 d[16]
  *   Q4_1        [k / 32] of B4                                         32         f16 d[16], m[16]
@@ -54,6 +55,8 @@ struct packed {
     size_t panel_scale_bytes; /* and in scales; 0 where the type has none */
     const uint8_t *codes;     /* 64-byte aligned; borrowed from whoever allocated the storage */
     const uint8_t *scales;    /* 32-byte aligned, NULL where the type has none */
+    size_t panel_plain_bytes; /* BF16_12: between panels that lie plain, else 0 */
+    const uint8_t *plain;     /* where those lie, 64-byte aligned */
     struct leaf_plan leaves;  /* how the product is summed along K; owned */
 };
 
@@ -68,6 +71,13 @@ NODISCARD bool packed_init(struct packed *packed, enum dtype dtype, uint32_t row
 /* Bytes of storage for codes and scales together (codes first, scales at packed_scale_offset). */
 size_t packed_bytes(const struct packed *packed);
 size_t packed_scale_offset(const struct packed *packed);
+
+/* BF16_12: address space for all panels as BF16, zero and touched only where a panel lies plain; 0
+ * for other types. The caller points packed->plain there. */
+size_t packed_plain_bytes(const struct packed *packed);
+
+/* Of codes, scales and plain panels, what a product reads. */
+size_t packed_read_bytes(const struct packed *packed);
 
 /* Points codes and scales into storage (64-byte aligned, packed_bytes long). */
 void packed_attach(struct packed *packed, const void *storage);

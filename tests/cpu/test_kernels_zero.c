@@ -23,12 +23,12 @@ struct spelling {
 };
 
 static const struct spelling spellings[DTYPE_COUNT] = {
-    [DTYPE_F32] = {0x1p-63f, 0, 0},        [DTYPE_F16] = {0x1p-14f, 0, 0},
-    [DTYPE_BF16] = {0x1p-63f, 0, 0},       [DTYPE_Q8_0] = {0x1p-14f, 129, 0},
-    [DTYPE_Q4_0] = {0x1p-14f, 0x99, 0},    [DTYPE_Q4_1] = {0x1p-14f, 0x11, 0},
-    [DTYPE_Q5_0] = {0x1p-14f, 0x11, 0xff}, [DTYPE_Q5_1] = {0x1p-14f, 0x11, 0},
-    [DTYPE_Q4_K] = {0x1p-14f, 0x11, 0},    [DTYPE_Q5_K] = {0x1p-14f, 0x11, 0},
-    [DTYPE_Q6_K] = {0x1p-14f, 0x11, 0xaa},
+    [DTYPE_F32] = {0x1p-63f, 0, 0},     [DTYPE_F16] = {0x1p-14f, 0, 0},
+    [DTYPE_BF16] = {0x1p-63f, 0, 0},    [DTYPE_BF16_12] = {0x1p-63f, 0, 0},
+    [DTYPE_Q8_0] = {0x1p-14f, 129, 0},  [DTYPE_Q4_0] = {0x1p-14f, 0x99, 0},
+    [DTYPE_Q4_1] = {0x1p-14f, 0x11, 0}, [DTYPE_Q5_0] = {0x1p-14f, 0x11, 0xff},
+    [DTYPE_Q5_1] = {0x1p-14f, 0x11, 0}, [DTYPE_Q4_K] = {0x1p-14f, 0x11, 0},
+    [DTYPE_Q5_K] = {0x1p-14f, 0x11, 0}, [DTYPE_Q6_K] = {0x1p-14f, 0x11, 0xaa},
 };
 
 enum { HALF_2_14 = 0x0400, HALF_MINUS_2_14 = 0x8400 };
@@ -79,13 +79,29 @@ static void fill_scales(struct packed *w, uint16_t d)
     }
 }
 
+static void fill_bf16_12(struct packed *w)
+{
+    const uint8_t *rows[PACKED_LANES];
+    uint8_t row[COLS * 2];
+
+    put_half(row, COLS, bf16_from_f32(spellings[w->dtype].w));
+    memset((uint8_t *)w->codes, 0, packed_bytes(w));
+    for (uint32_t i = 0; i < PACKED_LANES; i++) {
+        rows[i] = row;
+    }
+    for (uint32_t panel = 0; panel < w->n_panels; panel++) {
+        assert_true(bf16_12_pack(w, rows, (uint8_t *)w->codes + panel * w->panel_code_bytes,
+                                 (uint8_t *)w->scales + panel * w->panel_scale_bytes));
+    }
+}
+
 static void fill_uniform(struct packed *w, uint16_t d)
 {
     uint8_t *codes = (uint8_t *)w->codes;
     size_t group = w->panel_code_bytes / (COLS / 32);
 
     if (!dtype_is_quantised(w->dtype)) {
-        fill_plain(w);
+        (w->dtype == DTYPE_BF16_12 ? fill_bf16_12 : fill_plain)(w);
         return;
     }
     for (size_t i = 0; i < w->panel_code_bytes * w->n_panels; i++) {

@@ -18,7 +18,7 @@ struct block {
     const struct cpu_matmul *args;
     const struct gemm_isa *isa;
     gemm_unpack_fn *unpack;
-    bool packed;   /* tiles read the weights as they are */
+    bool pairs;    /* tiles read the weights as pairs of BF16 */
     uint32_t tall; /* rows of the tallest tile */
     uint32_t row;  /* rows [row, row + n_rows) of x */
     uint32_t n_rows;
@@ -66,7 +66,7 @@ static struct fetch fetch_next(const struct block *block, uint32_t k)
     }
     fetch.codes += panel * w->panel_code_bytes + w->panel_code_bytes * column / w->cols;
     fetch.code_lines = w->panel_code_bytes * n / w->cols / CACHE_LINE;
-    for (uint32_t p = 0; p < block->n_panels && w->panel_scale_bytes > 0; p++) {
+    for (uint32_t p = 0; p < block->n_panels && dtype_is_quantised(w->dtype); p++) {
         const uint8_t *scales = w->scales + (panel + p) * w->panel_scale_bytes +
                                 w->panel_scale_bytes * column / w->cols;
 
@@ -109,7 +109,7 @@ static void tiles(const struct block *block, const void *w, const struct columns
     const struct cpu_matmul *args = block->args;
     uint32_t outputs = block->n_panels * PACKED_LANES;
     gemm_tile_fn *const(*tile)[GEMM_ROWS_MAX + 1] =
-        block->packed ? block->isa->tile_bf16 : block->isa->tile;
+        block->pairs ? block->isa->tile_bf16 : block->isa->tile;
     const struct fetch fetch = fetch_next(block, k + n);
     size_t n_lines = div_up(fetch.code_lines, block->n_tiles); /* with each tile */
 
@@ -122,16 +122,35 @@ static void tiles(const struct block *block, const void *w, const struct columns
         }
         tile[block->n_panels][end - row](&(struct gemm_tile){
             .w = w,
-            .panel_bytes = args->w->panel_code_bytes,
+            .panel_bytes =
+                args->w->dtype == DTYPE_BF16_12 ? GEMM_PAIRS_BYTES : args->w->panel_code_bytes,
             .x = tile_x(block, t, columns->x_k),
             .sums = sums + (size_t)row * outputs,
             .n = n,
             .add = add,
             .fetch = fetch.codes + MIN(t * n_lines, fetch.code_lines) * CACHE_LINE,
             .fetch_end = fetch.codes + MIN((t + 1) * n_lines, fetch.code_lines) * CACHE_LINE,
+            .fetch_panel_bytes = args->w->panel_code_bytes,
             .fetch_lines = (uint32_t)div_up(n_lines, div_up(n, 32)),
         });
     }
+}
+
+/* Columns [k, k + n) of the block's panels as pairs of BF16, GEMM_PAIRS_BYTES apart. */
+static const void *pairs(const struct block *block, uint32_t k, uint32_t n)
+{
+    for (uint32_t p = 0; p < block->n_panels; p++) {
+        uint8_t *out = block->weights + (size_t)p * GEMM_PAIRS_BYTES;
+        const uint8_t *at = block->isa->pairs(block->args->w, block->panel + p, k, n, out);
+
+        if (block->n_panels == 1) {
+            return at;
+        }
+        if (at != out) {
+            memmove(out, at, div_up(n, 2) * 2 * PACKED_LANES * sizeof(uint16_t));
+        }
+    }
+    return block->weights;
 }
 
 /* Columns [k, k + n) of the block's panels, ready for its tiles. */
@@ -139,7 +158,10 @@ static const void *weights(const struct block *block, uint32_t k, uint32_t n)
 {
     const struct packed *w = block->args->w;
 
-    if (block->packed) { /* 32 bytes a column */
+    if (block->pairs && w->dtype == DTYPE_BF16_12) {
+        return pairs(block, k, n);
+    }
+    if (block->pairs) { /* 32 bytes a column */
         return w->codes + block->panel * w->panel_code_bytes + (size_t)k * 2 * PACKED_LANES;
     }
     for (uint32_t p = 0; p < block->n_panels; p++) {
@@ -246,8 +268,9 @@ void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack
     uint32_t n_blocks;
 
     block.x_cols = isa->integers ? args->q.n_groups * QUANT_GROUP : args->w->cols;
-    block.packed = args->w->dtype == DTYPE_BF16 && args->m <= isa->bf16_rows_max;
-    block.tall = block.packed ? isa->rows_bf16 : isa->rows;
+    block.pairs = (args->w->dtype == DTYPE_BF16 || args->w->dtype == DTYPE_BF16_12) &&
+                  args->m <= isa->bf16_rows_max;
+    block.tall = block.pairs ? isa->rows_bf16 : isa->rows;
     n_blocks = (uint32_t)div_up(args->m, block_rows(&block));
     block.x = block.weights + isa->weight_bytes;
     for (uint32_t b = 0; b < n_blocks; b++) {

@@ -12,8 +12,8 @@ enum { GEMM_ROWS_MAX = 8, GEMM_PANELS_MAX = 2, GEMM_BLOCK_COLS = 256 };
 
 /* Adds the products of `n` columns to the running sums of one tile. */
 struct gemm_tile {
-    const void *w;      /* unpacked weights, or the BF16 codes of the first panel */
-    size_t panel_bytes; /* of of codes, from panel to panel */
+    const void *w;      /* unpacked weights, or pairs of BF16 of the first panel */
+    size_t panel_bytes; /* of pairs, from panel to panel */
     const void *x;      /* packed */
     float *sums;        /* [rows][outputs] */
     uint32_t n;         /* whole steps of 32, but for the end of a leaf */
@@ -23,6 +23,7 @@ struct gemm_tile {
      * queue of misses, and everything wait (8 rows of x: 23 %). */
     const uint8_t *fetch;
     const uint8_t *fetch_end;
+    size_t fetch_panel_bytes; /* from panel to panel */
     uint32_t fetch_lines;
 };
 
@@ -33,7 +34,7 @@ static inline const uint8_t *gemm_fetch(const struct gemm_tile *tile, bool two_p
     for (uint32_t i = tile->fetch_lines; i > 0 && fetch < tile->fetch_end; i--) {
         __builtin_prefetch(fetch, 0, 2);
         if (two_panels) {
-            __builtin_prefetch(fetch + tile->panel_bytes, 0, 2);
+            __builtin_prefetch(fetch + tile->fetch_panel_bytes, 0, 2);
         }
         fetch += CACHE_LINE;
     }
@@ -47,6 +48,12 @@ typedef void gemm_tile_fn(const struct gemm_tile *tile);
  * multiples of 32 and out is [n / 32] of struct int8_weights. */
 typedef void gemm_unpack_fn(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
                             float *out, size_t stride);
+
+/* Columns [k, k + n) of a panel at 12 bits as pairs of BF16; k is even. Returns where they are: in
+ * out, which has GEMM_PAIRS_BYTES, or where the panel lies. */
+typedef const uint8_t *gemm_pairs_fn(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
+                                     uint8_t *out);
+enum { GEMM_PAIRS_BYTES = GEMM_BLOCK_COLS * 32 + 256 };
 
 /* Packs rows [row, row + n) of the product's x, all columns, as the tiles want them; writes up to
  * GEMM_PACK_MORE bytes more. */
@@ -66,8 +73,9 @@ struct gemm_isa {
     size_t weight_bytes; /* of unpacked weights for GEMM_BLOCK_COLS columns of `panels` panels */
     size_t x_bytes;      /* of packed x that may lie in the second-level cache */
     gemm_tile_fn *tile[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1]; /* [panels][rows], f32 weights */
-    /* For BF16 weights as packed, for this many rows of x or fewer. */
+    /* For pairs of BF16: BF16 weights as packed, for this many rows of x or fewer. */
     uint32_t bf16_rows_max;
+    gemm_pairs_fn *pairs; /* NULL for weights that are not at 12 bits */
     gemm_tile_fn *tile_bf16[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1];
     void (*add)(float *x, const float *y, size_t n);
 };

@@ -2,6 +2,7 @@
 /* The products of one instruction set: few rows by gemv.h, more by gemm.h over tile.h. */
 #pragma once
 
+#include "cpu/x86/bf16_12.h"
 #include "cpu/x86/gemm.h"
 #include "cpu/x86/gemv.h"
 #include "cpu/x86/tile.h"
@@ -73,6 +74,7 @@ static const struct gemm_isa isa = {
     .tile = {{NULL}, {NULL, tile_1x1, tile_2x1, tile_3x1, tile_4x1}},
     .tile_bf16 = {{NULL}, {NULL, tile_bf16_1x1, tile_bf16_2x1, tile_bf16_3x1, tile_bf16_4x1}},
 #endif
+    .pairs = pairs_bf16_12,
     .add = tile_add,
 };
 
@@ -132,6 +134,30 @@ static void unpack_bf16(const struct packed *w, uint32_t panel, uint32_t k, uint
 static void matmul_bf16(const struct cpu_matmul *args)
 {
     matmul(DTYPE_BF16, args, unpack_bf16);
+}
+
+static void matmul_bf16_12(const struct cpu_matmul *args)
+{
+    switch (args->m) {
+    case 0:
+        break;
+    case 1:
+        gemv_12(1, args);
+        break;
+    case 2:
+        gemv_12(2, args);
+        break;
+    case 3:
+        gemv_12(3, args);
+        break;
+    case 4:
+        gemv_12(4, args);
+        break;
+    default:
+        gemm(args, &isa, unpack_bf16_12);
+        break;
+    }
+    vec_leave();
 }
 
 static void unpack_q8_0(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, float *out,
@@ -227,6 +253,7 @@ static void matmul_init(struct cpu_kernels *kernels)
     kernels->matmul[DTYPE_F32] = matmul_f32;
     kernels->matmul[DTYPE_F16] = matmul_f16;
     kernels->matmul[DTYPE_BF16] = matmul_bf16;
+    kernels->matmul[DTYPE_BF16_12] = matmul_bf16_12;
     kernels->matmul[DTYPE_Q8_0] = matmul_q8_0;
     kernels->matmul[DTYPE_Q4_0] = matmul_q4_0;
     kernels->matmul[DTYPE_Q4_1] = matmul_q4_1;

@@ -255,6 +255,28 @@ VEC_INLINE float vec_reduce_max(vecf a)
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
+/* The byte of a table of 16 for each byte's low four bits; its high one is clear. */
+VEC_INLINE veci vec_load_table(const uint8_t table[16])
+{
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table));
+}
+
+VEC_INLINE veci vec_lookup_bytes(veci table, veci codes)
+{
+    return _mm256_shuffle_epi8(table, codes);
+}
+
+/* Of each block of 16 bytes the first, or the last, eight of a and b by turns. */
+VEC_INLINE veci vec_interleave_first(veci a, veci b)
+{
+    return _mm256_unpacklo_epi8(a, b);
+}
+
+VEC_INLINE veci vec_interleave_last(veci a, veci b)
+{
+    return _mm256_unpackhi_epi8(a, b);
+}
+
 /* Integer products. A word is four bytes of one lane. */
 
 /* The same value; additions before it are not put off until after it. Compilers may order those of

@@ -234,6 +234,28 @@ VEC_INLINE vecf vec_byte(veci word, unsigned b)
     return vec_from_words(b == 3 ? shifted : vec_and(shifted, vec_set1_word(255)));
 }
 
+/* The byte of a table of 16 for each byte's low four bits; its high one is clear. */
+VEC_INLINE veci vec_load_table(const uint8_t table[16])
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table));
+}
+
+VEC_INLINE veci vec_lookup_bytes(veci table, veci codes)
+{
+    return _mm512_shuffle_epi8(table, codes);
+}
+
+/* Of each block of 16 bytes the first, or the last, eight of a and b by turns. */
+VEC_INLINE veci vec_interleave_first(veci a, veci b)
+{
+    return _mm512_unpacklo_epi8(a, b);
+}
+
+VEC_INLINE veci vec_interleave_last(veci a, veci b)
+{
+    return _mm512_unpackhi_epi8(a, b);
+}
+
 /* The largest lane; lanes are numbers, and a zero may have either sign. */
 VEC_INLINE float vec_reduce_max(vecf a)
 {

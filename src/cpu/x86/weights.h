@@ -10,7 +10,7 @@
 
 #include "cpu/x86/vec.h"
 
-#include "tensor/packed.h"
+#include "tensor/bf16_12.h"
 
 #ifdef VEC_LANES
 
@@ -25,6 +25,8 @@ VEC_INLINE uint32_t weights_code_bytes(enum dtype dtype)
     case DTYPE_F16:
     case DTYPE_BF16:
         return 1024;
+    case DTYPE_BF16_12:
+        return WEIGHTS_STEP / BF16_12_UNIT * BF16_12_UNIT_BYTES;
     case DTYPE_Q8_0:
         return 512;
     case DTYPE_Q4_0:
@@ -46,6 +48,7 @@ VEC_INLINE uint32_t weights_scale_bytes(enum dtype dtype)
     case DTYPE_F32:
     case DTYPE_F16:
     case DTYPE_BF16:
+    case DTYPE_BF16_12: /* its records are no scales */
         return 0;
     case DTYPE_Q4_1:
     case DTYPE_Q5_1:
@@ -73,6 +76,7 @@ struct weights {
     const uint8_t *codes; /* of the step, from the first of these lanes */
     vecf d[2];            /* [1]: of the second 16 columns, for Q6_K alone */
     vecf m[2];
+    veci table; /* of BF16_12 alone */
 };
 
 /* The 6-bit scale and minimum of sub-block j (of 8) from twelve planes of 16 bytes. */
@@ -99,7 +103,8 @@ VEC_INLINE void weights_scale_min(const uint8_t *planes, uint32_t j, vecf *ret_s
 }
 
 /* Opens columns [k, k + 32) of a panel's lanes from `lane` on; k is a multiple of 32 for the
- * quantised types, even for BF16, and all 32 columns exist. */
+ * quantised types, of 8 for BF16_12 (scales: the record, and no column is patched), even for BF16,
+ * and all 32 columns exist. */
 VEC_INLINE struct weights weights_open(enum dtype dtype, const uint8_t *codes,
                                        const uint8_t *scales, uint32_t k, uint32_t lane)
 {
@@ -146,25 +151,48 @@ VEC_INLINE struct weights weights_open(enum dtype dtype, const uint8_t *codes,
             w.m[h] = vec_mul(w.d[h], vec_set1(-32.0f));
         }
         break;
+    case DTYPE_BF16_12:
+        w.table = vec_load_table(scales);
+        break;
     default:
         break;
     }
     return w;
 }
 
-/* Columns 2 c and 2 c + 1 from one line of BF16 pairs. */
-VEC_INLINE void weights_bf16_pair(const uint8_t *line, vecf *ret_even, vecf *ret_odd)
+/* Columns 2 c and 2 c + 1 from a word of BF16 pairs. */
+VEC_INLINE void weights_split_pair(veci pair, vecf *ret_even, vecf *ret_odd)
 {
-    veci pair = vec_load_words(line);
-
     *ret_even = vec_as_float(vec_shl(pair, 16));
     *ret_odd = vec_as_float(vec_and(pair, vec_set1_word(0xffff0000)));
+}
+
+VEC_INLINE void weights_bf16_pair(const uint8_t *line, vecf *ret_even, vecf *ret_odd)
+{
+    weights_split_pair(vec_load_words(line), ret_even, ret_odd);
+}
+
+/* Four pairs of BF16 from a unit at 12 bits. */
+VEC_INLINE void weights_unit_12(const uint8_t *unit, veci table, veci pairs[4])
+{
+    const veci low4 = vec_set1_word(0x0f0f0f0f);
+    veci codes = vec_load_words(unit + 128);
+    veci first = vec_load_words(unit);
+    veci second = vec_load_words(unit + 64);
+    veci high = vec_lookup_bytes(table, vec_and(codes, low4));
+
+    pairs[0] = vec_interleave_first(first, high);
+    pairs[1] = vec_interleave_last(first, high);
+    high = vec_lookup_bytes(table, vec_and(vec_shr(codes, 4), low4));
+    pairs[2] = vec_interleave_first(second, high);
+    pairs[3] = vec_interleave_last(second, high);
 }
 
 /* Columns 8 j .. 8 j + 7 of the 32. */
 VEC_INLINE void weights_eight(enum dtype dtype, const struct weights *w, uint32_t j, vecf out[8])
 {
     const uint8_t *codes = w->codes;
+    veci pairs[4];
     veci word;
     veci more;
 
@@ -185,6 +213,13 @@ VEC_INLINE void weights_eight(enum dtype dtype, const struct weights *w, uint32_
 #pragma GCC unroll 4
         for (uint32_t c = 0; c < 4; c++) {
             weights_bf16_pair(codes + (4 * j + c) * 64, &out[2 * c], &out[2 * c + 1]);
+        }
+        return;
+    case DTYPE_BF16_12:
+        weights_unit_12(codes + j * BF16_12_UNIT_BYTES, w->table, pairs);
+#pragma GCC unroll 4
+        for (uint32_t c = 0; c < 4; c++) {
+            weights_split_pair(pairs[c], &out[2 * c], &out[2 * c + 1]);
         }
         return;
     case DTYPE_Q8_0:
