@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Products for few rows of x (GEMV): bound by the bytes of the weights. GEMV_PANELS panels are read
- * side by side, as that many streams in different memory pages, in steps of 32 columns; codes
- * become weights in registers and each is used for every row of x. Software prefetch runs
- * GEMV_AHEAD bytes ahead in every stream and, at the end of the panels, in the next ones, so that
- * the queue of outstanding lines never runs dry.
+ * Products for few rows of x (GEMV): bound by the bytes of the weights. Some panels are read side
+ * by side, as that many streams in different memory pages, in steps of 32 columns; codes become
+ * weights in registers and each is used for every row of x. Software prefetch runs some bytes ahead
+ * in every stream and, at the end of the panels, in the next ones, so that the queue of outstanding
+ * lines never runs dry.
  *
  * Sums live in args->scratch as a stack of [panel][row of x][16 lanes]: the running sum of the
  * current leaf on top, sums of finished leaves below it, merged as the leaf plan says.
@@ -16,7 +16,19 @@
 
 #ifdef VEC_LANES
 
-enum { GEMV_ROWS = 4, GEMV_PANELS = 8, GEMV_AHEAD = 2048 };
+enum { GEMV_ROWS = 4, GEMV_PANELS = 8 };
+
+/* How many panels are read side by side. They lie a multiple of 4 KiB apart as a rule, so that all
+ * want the same lines of a cache: of eight ways, eight streams leave none for what is fetched ahead
+ * (bench/results/2026-11-26-decode.md). Where arithmetic is the bound, more panels hide more of it.
+ */
+VEC_INLINE uint32_t gemv_panels(enum dtype dtype, uint32_t m)
+{
+    return VEC_LANES == 8 && m == 1 && !weights_are_codes(dtype) ? GEMV_PANELS / 2 : GEMV_PANELS;
+}
+
+/* How many bytes of all panels together are fetched before they are read. */
+enum { GEMV_AHEAD = 16384 };
 
 /* In how many parts a step is worked on. Streams are read by turns, and the shorter the turns the
  * better memory keeps up (256 bytes instead of 1 KB: 8 %); codes are short enough whole. */
@@ -30,7 +42,7 @@ struct gemv {
     const struct cpu_matmul *args;
     gemm_unpack_fn *unpack; /* for the ends of leaves */
     uint32_t panel;         /* the first */
-    uint32_t n_panels;      /* 1 .. GEMV_PANELS */
+    uint32_t n_panels;      /* 1 .. gemv_panels */
     float *sums;            /* the stack */
     size_t level;           /* floats from one level of the stack to the next */
     uint32_t x_group;       /* integer activations: the next leaf's first group of x */
@@ -181,14 +193,15 @@ struct gemv_later {
     size_t scale_bytes;
 };
 
-/* While columns from k on are worked on: some steps later, of this panel or of the one GEMV_PANELS
- * further on. */
-VEC_INLINE struct gemv_later gemv_later(enum dtype dtype, const struct packed *w, uint32_t k)
+/* While columns from k on are worked on: some steps later, of this panel or of the one that its
+ * stream goes on with. */
+VEC_INLINE struct gemv_later gemv_later(enum dtype dtype, uint32_t panels, const struct packed *w,
+                                        uint32_t k)
 {
     const uint32_t step_bytes = weights_code_bytes(dtype);
     const uint32_t n_steps = w->cols / WEIGHTS_STEP;
-    uint32_t step = k / WEIGHTS_STEP + GEMV_AHEAD / step_bytes;
-    uint32_t skip = step < n_steps ? 0 : GEMV_PANELS;
+    uint32_t step = k / WEIGHTS_STEP + GEMV_AHEAD / panels / step_bytes;
+    uint32_t skip = step < n_steps ? 0 : panels;
 
     step = skip == 0 ? step : MIN(step - n_steps, n_steps);
     return (struct gemv_later){
@@ -203,7 +216,7 @@ VEC_INLINE void gemv_step(enum dtype dtype, uint32_t m, const struct gemv *group
 {
     const struct packed *w = group->args->w;
     const struct gemv_x x = {group->args->x + k, group->args->x_stride};
-    const struct gemv_later later = gemv_later(dtype, w, k);
+    const struct gemv_later later = gemv_later(dtype, gemv_panels(dtype, m), w, k);
     float parts[GEMV_PANELS * GEMV_ROWS * PACKED_LANES * 2];
 
 #pragma GCC unroll 4
@@ -240,6 +253,9 @@ VEC_INLINE void gemv_leaf(enum dtype dtype, uint32_t m, struct gemv *group, uint
     const uint32_t k1 = args->w->leaves.bounds[leaf + 1];
     float values[WEIGHTS_STEP * PACKED_LANES];
 
+    for (size_t i = 0; i < group->level; i += VEC_LANES) {
+        vec_store(run + i, vec_zero());
+    }
     for (uint32_t k = k0; k < k1; k += WEIGHTS_STEP) {
         uint32_t n = MIN(k1 - k, WEIGHTS_STEP);
 
@@ -280,29 +296,25 @@ static void gemv_write(const struct gemv *group, uint32_t m)
     }
 }
 
-/* Adds leaf number `leaf` of the group's panels to run ([panel][m][16]). */
+/* Leaf number `leaf` of the group's panels, to run ([panel][m][16]). */
 typedef void gemv_leaf_fn(enum dtype dtype, uint32_t m, struct gemv *group, uint32_t leaf,
                           float *run);
 
-/* y = W x for m <= GEMV_ROWS rows; m, dtype and the function are constants. */
-VEC_INLINE void gemv_walk(enum dtype dtype, uint32_t m, const struct cpu_matmul *args,
-                          gemm_unpack_fn *unpack, gemv_leaf_fn *leaf)
+/* y = W x for m <= GEMV_ROWS rows, so many panels side by side; all but args are constants. */
+VEC_INLINE void gemv_walk(enum dtype dtype, uint32_t m, uint32_t panels,
+                          const struct cpu_matmul *args, gemm_unpack_fn *unpack, gemv_leaf_fn *leaf)
 {
     const struct leaf_plan *leaves = &args->w->leaves;
-    struct gemv group = {.args = args,
-                         .unpack = unpack,
-                         .sums = args->scratch,
-                         .level = GEMV_PANELS * m * PACKED_LANES};
+    struct gemv group = {
+        .args = args, .unpack = unpack, .sums = args->scratch, .level = panels * m * PACKED_LANES};
 
     ENSURE_OP(leaves->depth * group.level * sizeof(float), <=, CPU_SCRATCH_BYTES);
-    for (group.panel = args->panel_begin; group.panel < args->panel_end;
-         group.panel += GEMV_PANELS) {
+    for (group.panel = args->panel_begin; group.panel < args->panel_end; group.panel += panels) {
         float *top = group.sums;
 
-        group.n_panels = MIN(GEMV_PANELS, args->panel_end - group.panel);
+        group.n_panels = MIN(panels, args->panel_end - group.panel);
         group.x_group = 0;
         for (uint32_t i = 0; i < leaves->n_leaves; i++) {
-            memset(top, 0, group.level * sizeof(float));
             leaf(dtype, m, &group, i, top);
             for (uint32_t j = 0; j < leaves->merges[i]; j++) {
                 top -= group.level;
@@ -317,7 +329,7 @@ VEC_INLINE void gemv_walk(enum dtype dtype, uint32_t m, const struct cpu_matmul 
 VEC_INLINE void gemv(enum dtype dtype, uint32_t m, const struct cpu_matmul *args,
                      gemm_unpack_fn *unpack)
 {
-    gemv_walk(dtype, m, args, unpack, gemv_leaf);
+    gemv_walk(dtype, m, gemv_panels(dtype, m), args, unpack, gemv_leaf);
 }
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Products for few rows of integer activations: gemv.h with integer chains. The codes of a group
- * are taken apart once for all rows of x.
+ * Products for few rows of integer activations: the walk of gemv.h, one panel after the other, so
+ * that the running sums of a leaf stay in registers. The codes of a group are taken apart once for
+ * all rows of x.
  */
 #pragma once
 
@@ -9,6 +10,19 @@
 #include "cpu/x86/int8.h"
 
 #if defined(VEC_LANES) && VEC_LANES == 8
+
+/* Panels follow each other in memory: one stream, fetched so far ahead. */
+enum { GEMV_INT8_AHEAD = 8192 };
+
+/* Where a leaf of one panel begins. */
+struct gemv_int8 {
+    const uint8_t *codes; /* of the panel */
+    const uint8_t *scales;
+    const struct quant *q;
+    uint32_t k;       /* the leaf's first group of columns */
+    uint32_t x_group; /* and its first group of x */
+    uint32_t n_groups;
+};
 
 /* The words [first, end) of a group times one row of x. */
 VEC_INLINE veci gemv_int8_dot(enum dtype dtype, const veci words[INT8_WORDS], uint32_t first,
@@ -26,15 +40,14 @@ VEC_INLINE veci gemv_int8_dot(enum dtype dtype, const veci words[INT8_WORDS], ui
     return sum;
 }
 
-/* One group of VEC_LANES lanes times row i of x, added to run. */
-VEC_INLINE void gemv_int8_row(enum dtype dtype, const struct weights *w,
+/* sum + one group of VEC_LANES lanes times group g of x (counted through all rows). */
+VEC_INLINE vecf gemv_int8_row(enum dtype dtype, const struct weights *w,
                               const veci words[INT8_WORDS], const struct quant *q, size_t g,
-                              float *run)
+                              vecf sum)
 {
     const uint32_t scale_words = int8_scale_words(dtype);
     const vecf scale = vec_set1(q->scales[g]);
     const veci zero = vec_set1_word((uint32_t)(-packed_code_zero(dtype) * q->sums[g]));
-    vecf sum = vec_load(run);
 
 #pragma GCC unroll 2
     for (uint32_t h = 0; h < INT8_WORDS / scale_words; h++) {
@@ -46,56 +59,95 @@ VEC_INLINE void gemv_int8_row(enum dtype dtype, const struct weights *w,
     if (packed_has_minimum(dtype)) {
         sum = vec_fma(w->m[0], vec_mul(scale, vec_set1((float)q->sums[g])), sum);
     }
-    vec_store(run, sum);
+    return sum;
 }
 
-/* Columns [k, k + 32) of the group's panels by group g of x, added to run. */
-VEC_INLINE void gemv_int8_step(enum dtype dtype, uint32_t m, const struct gemv *group, uint32_t k,
-                               uint32_t g, float *run)
+/* The running sums of VEC_LANES lanes. Rows of x are written out one by one, here and below, so
+ * that both compilers keep them in registers. */
+struct gemv_int8_sums {
+    vecf row0;
+    vecf row1;
+    vecf row2;
+    vecf row3;
+};
+
+/* Group i of the leaf, the lanes from `lane` on, times m rows of x. */
+VEC_INLINE void gemv_int8_group(enum dtype dtype, uint32_t m, const struct gemv_int8 *leaf,
+                                uint32_t i, uint32_t lane, struct gemv_int8_sums *sums)
 {
-    const struct packed *w = group->args->w;
-    const struct quant *q = &group->args->q;
-    const struct gemv_later later = gemv_later(dtype, w, k);
-
-    for (uint32_t p = 0; p < group->n_panels; p++) {
-        size_t panel = group->panel + p;
-        const uint8_t *codes = w->codes + panel * w->panel_code_bytes;
-        const uint8_t *scales = w->scales + panel * w->panel_scale_bytes;
-
-        gemv_prefetch(dtype, 0, codes + later.code_bytes, scales + later.scale_bytes);
-        for (uint32_t lane = 0; lane < PACKED_LANES; lane += VEC_LANES) {
-            struct weights open = weights_open(dtype, codes, scales, k, lane);
-            veci words[INT8_WORDS];
+    const struct quant *q = leaf->q;
+    const size_t g = leaf->x_group + i;
+    struct weights open =
+        weights_open(dtype, leaf->codes, leaf->scales, leaf->k + i * QUANT_GROUP, lane);
+    veci words[INT8_WORDS];
 
 #pragma GCC unroll 8
-            for (uint32_t j = 0; j < INT8_WORDS; j++) {
-                words[j] = int8_word(dtype, open.codes - lane * 4, lane, j);
-            }
-#pragma GCC unroll 4
-            for (uint32_t i = 0; i < m; i++) {
-                gemv_int8_row(dtype, &open, words, q, (size_t)i * q->n_groups + g,
-                              run + (p * m + i) * PACKED_LANES + lane);
-            }
-        }
+    for (uint32_t j = 0; j < INT8_WORDS; j++) {
+        words[j] = int8_word(dtype, open.codes - lane * 4, lane, j);
     }
+    sums->row0 = gemv_int8_row(dtype, &open, words, q, g, sums->row0);
+    if (m > 1) {
+        sums->row1 = gemv_int8_row(dtype, &open, words, q, g + q->n_groups, sums->row1);
+    }
+    if (m > 2) {
+        sums->row2 = gemv_int8_row(dtype, &open, words, q, g + 2 * (size_t)q->n_groups, sums->row2);
+    }
+    if (m > 3) {
+        sums->row3 = gemv_int8_row(dtype, &open, words, q, g + 3 * (size_t)q->n_groups, sums->row3);
+    }
+}
+
+VEC_INLINE void gemv_int8_store(uint32_t m, const struct gemv_int8_sums *sums, float *run)
+{
+    vec_store(run, sums->row0);
+    if (m > 1) {
+        vec_store(run + PACKED_LANES, sums->row1);
+    }
+    if (m > 2) {
+        vec_store(run + 2 * PACKED_LANES, sums->row2);
+    }
+    if (m > 3) {
+        vec_store(run + 3 * PACKED_LANES, sums->row3);
+    }
+}
+
+/* Fetches what is to be read GEMV_INT8_AHEAD bytes of codes after group i. */
+VEC_INLINE void gemv_int8_prefetch(enum dtype dtype, const struct gemv_int8 *leaf, uint32_t i)
+{
+    size_t step = leaf->k / WEIGHTS_STEP + i + GEMV_INT8_AHEAD / weights_code_bytes(dtype);
+
+    gemv_prefetch(dtype, 0, leaf->codes + step * weights_code_bytes(dtype),
+                  leaf->scales + step * weights_scale_bytes(dtype));
 }
 
 /* See gemv_leaf_fn. */
 VEC_INLINE void gemv_int8_leaf(enum dtype dtype, uint32_t m, struct gemv *group, uint32_t leaf,
                                float *run)
 {
-    const uint32_t *bounds = group->args->w->leaves.bounds + leaf;
-    uint32_t k = bounds[0] / QUANT_GROUP * QUANT_GROUP;
+    const struct packed *w = group->args->w;
+    const uint32_t *bounds = w->leaves.bounds + leaf;
+    const struct gemv_int8 at = {.codes = w->codes + group->panel * w->panel_code_bytes,
+                                 .scales = w->scales + group->panel * w->panel_scale_bytes,
+                                 .q = &group->args->q,
+                                 .k = bounds[0] / QUANT_GROUP * QUANT_GROUP,
+                                 .x_group = group->x_group,
+                                 .n_groups = quant_leaf_groups(bounds[0], bounds[1])};
+    struct gemv_int8_sums low = {vec_zero(), vec_zero(), vec_zero(), vec_zero()};
+    struct gemv_int8_sums high = low;
 
-    for (uint32_t n = quant_leaf_groups(bounds[0], bounds[1]); n > 0; n--) {
-        gemv_int8_step(dtype, m, group, k, group->x_group++, run);
-        k += QUANT_GROUP;
+    for (uint32_t i = 0; i < at.n_groups; i++) {
+        gemv_int8_prefetch(dtype, &at, i);
+        gemv_int8_group(dtype, m, &at, i, 0, &low);
+        gemv_int8_group(dtype, m, &at, i, VEC_LANES, &high);
     }
+    gemv_int8_store(m, &low, run);
+    gemv_int8_store(m, &high, run + VEC_LANES);
+    group->x_group += at.n_groups;
 }
 
 VEC_INLINE void gemv_int8(enum dtype dtype, uint32_t m, const struct cpu_matmul *args)
 {
-    gemv_walk(dtype, m, args, NULL, gemv_int8_leaf);
+    gemv_walk(dtype, m, 1, args, NULL, gemv_int8_leaf);
 }
 
 #endif
