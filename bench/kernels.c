@@ -259,7 +259,7 @@ static double run_attention(struct bench *bench, const struct bench_case *it, ui
             .k = bench->pool + i % 64 * 65536,
             .v = bench->pool + i % 64 * 65536 + 32768,
             .head_dim = it->cols,
-            .bf16 = it->dtype == DTYPE_BF16,
+            .kv = it->dtype == DTYPE_BF16 ? KV_BF16 : KV_F32,
             .scale = 0.1f,
             .q = bench->x,
             .q_stride = stride,

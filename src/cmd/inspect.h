@@ -17,6 +17,8 @@ struct inspect_report {
     struct tokenizer *tokenizer; /* NULL if the model has none */
     struct buf sample;           /* the chat template's text for one message */
     bool has_template;
+    bool kv_given; /* kv_type as it is, not what goes with the activations */
+    enum kv_type kv_type;
     char arith_class[64];
     uint64_t n_parameters;
     uint64_t n_tensors_used;
@@ -26,7 +28,8 @@ struct inspect_report {
     uint32_t n_ranks;
 };
 
-/* Fills what depends on weights and config: ranks (n_ranks is given) and sizes. Errors name the
+/* Fills what depends on weights and config: ranks (n_ranks, kv_given and kv_type are)
+ * and sizes. Errors name the
  * tensor. */
 NODISCARD enum status inspect_shares(struct inspect_report *report, struct err *err);
 

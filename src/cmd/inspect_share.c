@@ -30,6 +30,11 @@ static enum status count_tensors(struct inspect_report *report, bool per_layer, 
     return status;
 }
 
+static enum kv_type kv_type_of(const struct inspect_report *report, enum act act)
+{
+    return report->kv_given ? report->kv_type : act_kv_type(act);
+}
+
 /* Needs a device only to ask it: one thread. */
 static enum status set_arith_class(struct inspect_report *report, enum act act, struct err *err)
 {
@@ -37,8 +42,8 @@ static enum status set_arith_class(struct inspect_report *report, enum act act, 
     enum status status = cpu_ops.create(&(struct ops_config){.n_threads = 1}, &device, err);
 
     if (status == STATUS_OK) {
-        snprintf(report->arith_class, sizeof(report->arith_class), "%s act %s",
-                 cpu_ops.arith_class(device), act_name(act));
+        snprintf(report->arith_class, sizeof(report->arith_class), "%s act %s kv %s",
+                 cpu_ops.arith_class(device), act_name(act), kv_type_name(kv_type_of(report, act)));
         cpu_ops.destroy(&device);
     }
     return status;
@@ -58,7 +63,7 @@ static enum status add_rank(struct inspect_report *report, uint32_t r, enum act 
     kv = (struct ops_kv){.n_layers = c->n_layers,
                          .n_kv_heads = rank->share.slice.kv_end - rank->share.slice.kv_begin,
                          .head_dim = c->head_dim,
-                         .bf16 = act_kv_is_bf16(rank->share.act)};
+                         .type = kv_type_of(report, rank->share.act)};
     rank->kv_token_bytes = cpu_ops.kv_page_bytes(&kv) / OPS_PAGE_TOKENS;
     report->host_bytes = rank->share.embed_bytes;
     *ret_act = r == 0 ? rank->share.act : *ret_act; /* rank 0 owns part of every matrix */

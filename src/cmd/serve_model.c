@@ -121,8 +121,6 @@ static enum status open_world(void *arg, const struct supervisor_handlers *on,
         .max_running = want.n_slots,
         .vocab = m->service.config.vocab,
         .page_tokens = OPS_PAGE_TOKENS,
-        .kv_token_bytes = (uint64_t)m->service.config.n_layers * m->service.config.n_kv_heads *
-                          m->service.config.head_dim * 2 * sizeof(float),
     };
     return STATUS_OK;
 }

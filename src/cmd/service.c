@@ -69,6 +69,9 @@ static json_t *load_body(const struct service *service, const struct service_wan
     if (o->given.act) {
         json_object_set_new(options, "act", json_string(o->act));
     }
+    if (strcmp(o->kv, "auto") != 0) {
+        json_object_set_new(options, "kv", json_string(o->kv));
+    }
     if (o->given.quant) {
         json_object_set_new(options, "quant", json_string(o->quant));
     }
@@ -280,17 +283,22 @@ static enum status check_options(const struct options *o, struct err *err)
     return cpu_level_parse(o->cpu_mask, &level, err);
 }
 
-/* As many KV pages as the memory for them holds (rounded to what the largest element type needs, so
- * that the number does not depend on --act), at least one context, at most all that could be used.
- */
+/* As many KV pages as the memory for them holds, at least one context, at most all that could be
+ * used. Without --kv a page counts as one of f32, so that the number does not depend on --act. */
 static uint32_t count_pages(const struct service *service, const struct service_want *want)
 {
     const struct model_config *c = &service->config;
     uint64_t context = div_up(service->max_context, OPS_PAGE_TOKENS);
-    uint64_t page_bytes =
-        (uint64_t)c->n_layers * c->n_kv_heads * c->head_dim * 2 * sizeof(float) * OPS_PAGE_TOKENS;
-    uint64_t n = page_bytes > 0 ? want->kv_bytes / page_bytes : 0;
+    struct ops_kv kv = {
+        .n_layers = c->n_layers, .n_kv_heads = c->n_kv_heads, .head_dim = c->head_dim};
+    uint64_t page_bytes;
+    uint64_t n;
 
+    if (!kv_type_from_name(service->options->kv, &kv.type)) {
+        kv.type = KV_F32;
+    }
+    page_bytes = c->head_dim > 0 ? cpu_ops.kv_page_bytes(&kv) : 0; /* smoke has no model */
+    n = page_bytes > 0 ? want->kv_bytes / page_bytes : 0;
     return (uint32_t)MIN(MAX(n, context), context * MAX(want->n_slots, 1u));
 }
 

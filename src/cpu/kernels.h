@@ -22,6 +22,7 @@
  */
 #pragma once
 
+#include "ops/ops.h"
 #include "tensor/mass.h"
 #include "tensor/packed.h"
 #include "tensor/quant.h"
@@ -53,7 +54,7 @@ struct cpu_attn_block {
     const uint8_t *k;
     const uint8_t *v;
     uint32_t head_dim;
-    bool bf16; /* K and V are BF16, and p is rounded to bf16 before the product with V */
+    enum kv_type kv; /* KV_BF16: p is rounded to bf16 before the product with V */
     float scale;
     const float *q; /* [n_q] rows of head_dim, already rounded */
     size_t q_stride;

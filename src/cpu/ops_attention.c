@@ -20,7 +20,7 @@ enum { MAX_TILE = 64, MAX_STACK = 28, KEYS = OPS_PAGE_TOKENS };
 
 static enum dtype kv_dtype(const struct ops_kv *kv)
 {
-    return kv->bf16 ? DTYPE_BF16 : DTYPE_F32;
+    return kv->type == KV_BF16 ? DTYPE_BF16 : DTYPE_F32;
 }
 
 /* Shapes of one layer and head of a page; without storage. */
@@ -63,7 +63,7 @@ static void write_key(const struct ops_kv *kv, uint8_t *panel, uint32_t lane, co
 {
     uint32_t dim = kv->head_dim;
 
-    if (kv->bf16) { /* [d / 2][16 keys][2] */
+    if (kv->type == KV_BF16) { /* [d / 2][16 keys][2] */
         for (uint32_t d = 0; d < dim; d += 2) {
             uint32_t pair = bf16_from_f32(from[d]) | (uint32_t)bf16_from_f32(from[d + 1]) << 16;
 
@@ -84,7 +84,7 @@ static void write_value(const struct ops_kv *kv, uint8_t *panels, size_t panel_b
         uint8_t *panel = panels + d / PACKED_LANES * panel_bytes;
         uint32_t lane = d % PACKED_LANES;
 
-        if (kv->bf16) { /* [key / 2][16 dimensions][2] */
+        if (kv->type == KV_BF16) { /* [key / 2][16 dimensions][2] */
             uint16_t half = bf16_from_f32(from[d]);
 
             memcpy(panel + ((size_t)(key / 2) * PACKED_LANES + lane) * 4 + key % 2 * 2, &half,
@@ -255,7 +255,7 @@ static void prepare_tile(const struct attn_job *job, struct tile *tile, float *s
         const float *from = args->q + (size_t)(tile->segment->row + row) * args->q_stride +
                             (size_t)(tile->head + i % tile->n_heads) * dim;
 
-        if (args->kv->bf16) {
+        if (args->kv->type == KV_BF16) {
             job->device->kernels.round_bf16(tile->q + i * tile->o_stride, from, dim);
         } else {
             memcpy(tile->q + i * tile->o_stride, from, dim * sizeof(float));
@@ -285,7 +285,7 @@ static void compute_tile(const struct attn_job *job, struct tile *tile, float *k
             .k = k,
             .v = k + round_up(packed_bytes(&job->keys), CACHE_LINE),
             .head_dim = kv->head_dim,
-            .bf16 = kv->bf16,
+            .kv = kv->type,
             .scale = args->scale,
             .q = tile->q,
             .q_stride = tile->o_stride,

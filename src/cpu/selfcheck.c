@@ -232,7 +232,7 @@ static bool check_attention(struct check *check, bool bf16, bool tiny, uint32_t 
     struct packed shape;
     float *results[2] = {check->expected, check->found};
     struct cpu_attn_block args = {.head_dim = HEAD_DIM,
-                                  .bf16 = bf16,
+                                  .kv = bf16 ? KV_BF16 : KV_F32,
                                   .scale = 0.25f,
                                   .q = check->x,
                                   .q_stride = X_STRIDE,

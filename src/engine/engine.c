@@ -90,8 +90,9 @@ static enum status create_room(struct engine *engine, const struct engine_option
     engine->max_context = options->max_context > 0 ? MIN(options->max_context, limit) : limit;
     engine->max_chunk = MIN(MAX(options->max_chunk, 1), engine->max_context);
     engine->max_wants = MAX(options->max_wants, 1);
-    snprintf(engine->arith_class, sizeof(engine->arith_class), "%s act %s",
-             engine->ops->arith_class(engine->device), act_name(model_act(engine->model)));
+    snprintf(engine->arith_class, sizeof(engine->arith_class), "%s act %s kv %s",
+             engine->ops->arith_class(engine->device), act_name(model_act(engine->model)),
+             kv_type_name(model_kv_type(engine->model)));
     engine->kv = model_kv_shape(engine->model);
     engine->kv.n_pages = engine->has_memory && engine->memory.kv_pages > 0
                              ? engine->memory.kv_pages
@@ -159,6 +160,8 @@ static enum status create_model(struct engine *engine, const struct engine_optio
         .memory = options->memory == NULL ? NULL : &memory,
         .act_given = options->act_given,
         .act = options->act,
+        .kv_given = options->kv_given,
+        .kv = options->kv,
         .quantises = options->quantises,
         .quant = options->quant,
         .n_threads = engine->ops->n_threads(engine->device),

@@ -32,6 +32,8 @@ struct engine_options {
     uint32_t n_threads; /* 0: one for each usable core */
     bool act_given;
     enum act act;
+    bool kv_given; /* see struct model_load_options */
+    enum kv_type kv;
     bool quantises; /* see struct model_load_options */
     enum dtype quant;
     uint32_t max_context; /* positions to have pages for; 0, or more than that: the model's limit */
@@ -66,7 +68,7 @@ const struct generation_defaults *engine_generation(const struct engine *engine)
 struct model *engine_model(struct engine *engine);
 const char *engine_level(const struct engine *engine);
 const char *
-engine_arith_class(const struct engine *engine); /* such as "canonical-x86-64 act bf16" */
+engine_arith_class(const struct engine *engine); /* "canonical-x86-64 act int8 kv bf16" */
 uint32_t engine_n_threads(const struct engine *engine);
 struct mass_table engine_masses(const struct engine *engine); /* as ops->masses */
 uint32_t engine_max_context(const struct engine *engine);

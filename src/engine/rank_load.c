@@ -138,6 +138,7 @@ struct load_options {
     const char *shape;
     const char *level;
     const char *act;
+    const char *kv;
     const char *quant;
     int64_t threads;
     int64_t max_context;
@@ -157,6 +158,7 @@ static enum status read_options(const json_t *json, struct load_options *o, stru
     if ((status = json_opt_str(json, "shape", NULL, &o->shape, err)) != STATUS_OK ||
         (status = json_opt_str(json, "level", NULL, &o->level, err)) != STATUS_OK ||
         (status = json_opt_str(json, "act", NULL, &o->act, err)) != STATUS_OK ||
+        (status = json_opt_str(json, "kv", NULL, &o->kv, err)) != STATUS_OK ||
         (status = json_opt_str(json, "quant", NULL, &o->quant, err)) != STATUS_OK ||
         (status = json_opt_int(json, "threads", 0, 1024, 0, &o->threads, err)) != STATUS_OK ||
         (status = json_need_int(json, "max_context", 1, INT32_MAX, &o->max_context, err)) !=
@@ -208,6 +210,8 @@ static enum status open_engine(struct rank *rank, const struct message *message,
 {
     enum act act = ACT_F32;
     bool act_given = o->act != NULL && act_from_name(o->act, &act);
+    enum kv_type kv = KV_F32;
+    bool kv_given = o->kv != NULL && kv_type_from_name(o->kv, &kv);
     enum dtype quant = DTYPE_COUNT;
     bool quantises = o->quant != NULL && dtype_from_name(o->quant, &quant) && quantise_makes(quant);
     const struct engine_memory memory = {
@@ -225,6 +229,8 @@ static enum status open_engine(struct rank *rank, const struct message *message,
         .n_threads = (uint32_t)o->threads,
         .act_given = act_given,
         .act = act,
+        .kv_given = kv_given,
+        .kv = kv,
         .quantises = quantises,
         .quant = quant,
         .max_context = (uint32_t)o->max_context,
@@ -242,6 +248,9 @@ static enum status open_engine(struct rank *rank, const struct message *message,
 
     if (o->act != NULL && !act_given) {
         return err_set(err, STATUS_INVALID, "no type of activations is called %s", o->act);
+    }
+    if (o->kv != NULL && !kv_given) {
+        return err_set(err, STATUS_INVALID, "no type of the KV cache is called %s", o->kv);
     }
     if (o->quant != NULL && !quantises) {
         return err_set(err, STATUS_INVALID, "weights are not quantised to %s", o->quant);

@@ -160,6 +160,14 @@ static void meter_ranks(struct host *h, uint32_t n_ranks)
     }
 }
 
+/* The last word of a class such as "canonical-x86-64 act int8 kv bf16". */
+static const char *kv_dtype(const struct host_snapshot *snapshot)
+{
+    const char *kv = strstr(snapshot->arithmetic, " kv ");
+
+    return kv == NULL ? "" : kv + 4;
+}
+
 void meter_world(struct host *host, const struct host_snapshot *snapshot)
 {
     struct metrics *m = host->config.metrics;
@@ -173,13 +181,12 @@ void meter_world(struct host *host, const struct host_snapshot *snapshot)
     meter_counts(host, snapshot);
     meter_rebuild(host, snapshot);
     meter_ranks(host, snapshot->n_ranks);
-    metrics_set_info(m,
-                     &(struct metrics_info){
-                         .arithmetic = snapshot->arithmetic,
-                         .kv_dtype = strstr(snapshot->arithmetic, "bf16") != NULL ? "bf16" : "f32",
-                         .kv_page_tokens = host->world.page_tokens,
-                         .kv_pages = b->kv_total,
-                     });
+    metrics_set_info(m, &(struct metrics_info){
+                            .arithmetic = snapshot->arithmetic,
+                            .kv_dtype = kv_dtype(snapshot),
+                            .kv_page_tokens = host->world.page_tokens,
+                            .kv_pages = b->kv_total,
+                        });
 }
 
 void meter_gone(struct host *host)

@@ -245,18 +245,23 @@ static void read_loaded(struct host *h, struct host_snapshot *s)
     const json_t *loaded = supervisor_answer(supervisor, MESSAGE_LOAD_OK, 0);
 
     s->weight_bytes = h->snapshot.weight_bytes;
+    s->kv_token_bytes = h->snapshot.kv_token_bytes;
     snprintf(s->arithmetic, sizeof(s->arithmetic), "%s", h->snapshot.arithmetic);
     if (loaded == NULL) {
         return;
     }
     snprintf(s->arithmetic, sizeof(s->arithmetic), "%s", message_text(loaded, "arithmetic", ""));
     s->weight_bytes = message_uint(loaded, "host_bytes", 0);
+    s->kv_token_bytes = 0;
     for (uint32_t r = 0; r < s->n_ranks; r++) {
         const json_t *rank = supervisor_answer(supervisor, MESSAGE_LOAD_OK, r);
 
         s->weight_bytes += rank == NULL ? 0
                                         : message_uint(rank, "weight_bytes", 0) -
                                               message_uint(rank, "host_bytes", 0);
+        s->kv_token_bytes +=
+            rank == NULL ? 0
+                         : message_uint(rank, "kv_page_bytes", 0) / MAX(h->world.page_tokens, 1u);
     }
 }
 
@@ -278,7 +283,6 @@ static void read_world(struct host *h, struct host_snapshot *s)
     s->last_step_ns = h->last_step_ns;
     s->max_context = h->world.max_context;
     s->max_running = h->world.max_running;
-    s->kv_token_bytes = h->world.kv_token_bytes;
     snprintf(s->why, sizeof(s->why), "%s", supervisor_why(supervisor));
     read_loaded(h, s);
 }

@@ -132,7 +132,7 @@ struct ops_kv model_kv_shape(const struct model *model)
         .n_layers = model->config.n_layers,
         .n_kv_heads = model->slice.kv_end - model->slice.kv_begin,
         .head_dim = model->config.head_dim,
-        .bf16 = act_kv_is_bf16(model->act),
+        .type = model->kv,
     };
 
     kv.page_bytes = model->ops->kv_page_bytes(&kv);

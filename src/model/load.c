@@ -218,6 +218,7 @@ static enum status choose_act(struct model *model, const struct model_layout *la
                        dtype_info(options->quant)->name, dtype_info(options->quant)->group);
     }
     model->act = options->act_given ? options->act : model_default_act(layout);
+    model->kv = options->kv_given ? options->kv : act_kv_type(model->act);
     if (model->act == ACT_BF16 && layout->some_quantised && other == NULL) {
         return err_set(err, STATUS_INVALID,
                        "--act bf16 needs BF16 weights, which --quant has none of");
@@ -441,6 +442,11 @@ const struct shard_slice *model_slice(const struct model *model)
 enum act model_act(const struct model *model)
 {
     return model->act;
+}
+
+enum kv_type model_kv_type(const struct model *model)
+{
+    return model->kv;
 }
 
 uint64_t model_weight_bytes(const struct model *model)

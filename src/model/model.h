@@ -62,6 +62,8 @@ struct model_load_options {
     const struct model_memory *memory; /* NULL: the device's own */
     bool act_given;                    /* use act; otherwise model_default_act */
     enum act act;
+    bool kv_given; /* use kv; otherwise act_kv_type */
+    enum kv_type kv;
     bool quantises;              /* plain matrices that enter products become of this type */
     enum dtype quant;            /* one that weights/quantise.h makes */
     uint32_t n_threads;          /* that read and pack */
@@ -84,6 +86,7 @@ void model_destroy(struct model **model);
 const struct model_config *model_config(const struct model *model);
 const struct shard_slice *model_slice(const struct model *model); /* what this rank owns */
 enum act model_act(const struct model *model);
+enum kv_type model_kv_type(const struct model *model);
 uint64_t model_weight_bytes(const struct model *model);    /* packed, all that it can reach */
 uint64_t model_host_bytes(const struct model *model);      /* of these, in MODEL_STORE_HOST */
 uint64_t model_bytes_per_token(const struct model *model); /* read to decode one token */

@@ -44,6 +44,7 @@ struct model {
     struct shard_slice slice;
     struct packed head; /* the output head's rows of this rank: of EMBED if tied, else of HEAD */
     enum act act;
+    enum kv_type kv;
     bool quantises; /* as in model_load_options */
     enum dtype quant;
     const struct ops *ops;

@@ -25,10 +25,9 @@ enum { OPS_PAGE_TOKENS = 64 }; /* keys in a KV page, and in an attention block *
  * more. */
 #define OPS_STRIDE(dim) (round_up((dim), 32) + 32)
 
-/* Rounding of what enters a product. ACT_F32: none, KV in f32. ACT_BF16: inputs of products, q, k,
- * v and attention weights are rounded to bf16 (nearest even), KV in bf16; needs bf16 weights.
- * ACT_INT8: inputs of products with quantised weights become integers (tensor/quant.h), with bf16
- * weights they are rounded to bf16, with others not at all; attention and KV as in ACT_BF16. */
+/* Rounding of what enters a product with weights. ACT_F32: none. ACT_BF16: rounded to bf16 (nearest
+ * even); needs bf16 weights. ACT_INT8: inputs of products with quantised weights become integers
+ * (tensor/quant.h), with bf16 weights they are rounded to bf16, with others not at all. */
 enum act { ACT_F32, ACT_BF16, ACT_INT8, ACT_COUNT };
 
 static const char *const act_names[ACT_COUNT] = {"f32", "bf16", "int8"};
@@ -38,18 +37,41 @@ static inline const char *act_name(enum act act)
     return act_names[act];
 }
 
-/* The type of KV that goes with it. */
-static inline bool act_kv_is_bf16(enum act act)
-{
-    return act != ACT_F32;
-}
-
 /* False if no act has that name. */
 static inline bool act_from_name(const char *name, enum act *ret_act)
 {
     for (unsigned i = 0; i < ACT_COUNT; i++) {
         if (strcmp(name, act_names[i]) == 0) {
             *ret_act = (enum act)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What the KV cache holds, and with it the arithmetic of attention, which no act changes. KV_F32:
+ * nothing is rounded. KV_BF16: q, k, v and attention weights are rounded to bf16. */
+enum kv_type { KV_F32, KV_BF16, KV_TYPE_COUNT };
+
+static const char *const kv_type_names[KV_TYPE_COUNT] = {"f32", "bf16"};
+
+static inline const char *kv_type_name(enum kv_type type)
+{
+    return kv_type_names[type];
+}
+
+/* The one that goes with act where nobody chooses. */
+static inline enum kv_type act_kv_type(enum act act)
+{
+    return act == ACT_F32 ? KV_F32 : KV_BF16;
+}
+
+/* False if no type has that name. */
+static inline bool kv_type_from_name(const char *name, enum kv_type *ret_type)
+{
+    for (unsigned i = 0; i < KV_TYPE_COUNT; i++) {
+        if (strcmp(name, kv_type_names[i]) == 0) {
+            *ret_type = (enum kv_type)i;
             return true;
         }
     }
@@ -82,7 +104,7 @@ struct ops_kv {
     uint32_t n_layers;
     uint32_t n_kv_heads;
     uint32_t head_dim;
-    bool bf16; /* element type: bf16, else f32 */
+    enum kv_type type;
     uint32_t n_pages;
     size_t page_bytes; /* set by kv_bytes */
     void *pages;       /* [n_pages] of page_bytes, borrowed */

@@ -56,7 +56,7 @@ static void check_block(struct kernel_fixture *fixture, bool bf16, uint32_t head
     struct partials found = {.o = xcalloc(n_q * o_stride, sizeof(float))};
     struct cpu_attn_block args = {
         .head_dim = head_dim,
-        .bf16 = bf16,
+        .kv = bf16 ? KV_BF16 : KV_F32,
         .scale = kind == KIND_TINY ? 1.5f : 1.0f / sqrtf((float)head_dim),
         .q = q,
         .q_stride = q_stride,

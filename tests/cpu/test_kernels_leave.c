@@ -173,7 +173,7 @@ static void test_attention(void **state)
                 .k = page,
                 .v = page,
                 .head_dim = HEAD_DIM,
-                .bf16 = i % 2 == 0,
+                .kv = i % 2 == 0 ? KV_BF16 : KV_F32,
                 .scale = 1.0f,
                 .q = q,
                 .q_stride = HEAD_DIM,

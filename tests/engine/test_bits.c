@@ -55,7 +55,16 @@ static enum act act_of(const char *name)
     return act;
 }
 
-static struct collected run(const char *path, const char *act, const struct variant *variant)
+static enum kv_type kv_of(const char *name)
+{
+    enum kv_type kv = KV_F32;
+
+    assert_true(kv_type_from_name(name, &kv));
+    return kv;
+}
+
+static struct collected run(const char *path, const char *act, const char *kv,
+                            const struct variant *variant)
 {
     struct engine_options options = {
         .path = path,
@@ -63,6 +72,8 @@ static struct collected run(const char *path, const char *act, const struct vari
         .n_threads = variant->n_threads,
         .act_given = true,
         .act = act_of(act),
+        .kv_given = kv != NULL,
+        .kv = kv != NULL ? kv_of(kv) : KV_F32,
         .max_context = N_TOKENS,
         .max_chunk = variant->chunk,
         .ops = &cpu_ops,
@@ -92,14 +103,15 @@ static struct collected run(const char *path, const char *act, const struct vari
     return c;
 }
 
-static void compare(const char *path, const char *act)
+/* kv: NULL, or a type of the KV cache that does not go with act by itself. */
+static void compare(const char *path, const char *act, const char *kv)
 {
     static const struct variant variants[] = {
         {CPU_LEVEL_REF, 2, 9},     {CPU_LEVEL_AVX2, 1, N_TOKENS},   {CPU_LEVEL_AVX2, 2, 1},
         {CPU_LEVEL_AVX2, 3, 13},   {CPU_LEVEL_AVX512, 1, N_TOKENS}, {CPU_LEVEL_AVX512, 2, 1},
         {CPU_LEVEL_AVX512, 3, 67}, {CPU_LEVEL_AVX512, 5, 4},
     };
-    struct collected expected = run(path, act, &(struct variant){CPU_LEVEL_REF, 1, N_TOKENS});
+    struct collected expected = run(path, act, kv, &(struct variant){CPU_LEVEL_REF, 1, N_TOKENS});
 
     for (size_t i = 0; i < ARRAY_LEN(variants); i++) {
         struct collected got;
@@ -107,11 +119,12 @@ static void compare(const char *path, const char *act)
         if (variants[i].level > cpu_level_supported()) {
             continue;
         }
-        got = run(path, act, &variants[i]);
+        got = run(path, act, kv, &variants[i]);
         if (memcmp(got.logits, expected.logits,
                    (size_t)N_TOKENS * expected.vocab * sizeof(float)) != 0) {
-            fail_msg("%s, act %s: %s with %u threads and chunk %u differs", path, act,
-                     cpu_level_name(variants[i].level), variants[i].n_threads, variants[i].chunk);
+            fail_msg("%s, act %s, kv %s: %s with %u threads and chunk %u differs", path, act,
+                     kv == NULL ? "auto" : kv, cpu_level_name(variants[i].level),
+                     variants[i].n_threads, variants[i].chunk);
         }
         free(got.logits);
     }
@@ -155,12 +168,13 @@ static void test_fixtures(void **state)
                 continue;
             }
         }
-        compare(path, "f32");
+        compare(path, "f32", NULL);
         if (is_bf16(entry->d_name)) {
-            compare(path, "bf16");
+            compare(path, "bf16", NULL);
+            compare(path, "bf16", "f32");
         }
         if (is_quantised(entry->d_name)) {
-            compare(path, "int8");
+            compare(path, "int8", NULL);
         }
         n++;
     }

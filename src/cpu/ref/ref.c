@@ -219,7 +219,7 @@ static void attn_one(const struct cpu_attn_block *args, const struct packed *key
     }
     args->m[i] = m;
     args->l[i] = lanes_sum(lanes);
-    if (args->bf16) {
+    if (args->kv == KV_BF16) {
         round_bf16(p, p, KEYS);
     }
     for (uint32_t d = 0; d < args->head_dim; d++) {
@@ -232,7 +232,7 @@ static void attn_one(const struct cpu_attn_block *args, const struct packed *key
 
 static void attn_block(const struct cpu_attn_block *args)
 {
-    enum dtype dtype = args->bf16 ? DTYPE_BF16 : DTYPE_F32;
+    enum dtype dtype = args->kv == KV_BF16 ? DTYPE_BF16 : DTYPE_F32;
     struct packed keys;
     struct packed values;
 

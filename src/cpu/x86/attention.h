@@ -46,7 +46,7 @@ static void attn_product(const struct attn *attn, struct packed *w, uint32_t pan
     args->m = m;
     args->panel_end = panels;
     args->scratch = attn->scratch;
-    if (attn->args->bf16) {
+    if (attn->args->kv == KV_BF16) {
         matmul_bf16(args);
     } else {
         matmul_f32(args);
@@ -62,7 +62,8 @@ static void attn_scores(const struct attn *attn)
     for (uint32_t i = 0; i < attn->n; i++) {
         most = MAX(most, args->valid[attn->first + i]);
     }
-    ENSURE(packed_init(&keys, args->bf16 ? DTYPE_BF16 : DTYPE_F32, ATTN_KEYS, args->head_dim));
+    ENSURE(packed_init(&keys, args->kv == KV_BF16 ? DTYPE_BF16 : DTYPE_F32, ATTN_KEYS,
+                       args->head_dim));
     packed_attach(&keys, args->k);
     attn_product(attn, &keys, (uint32_t)div_up(most, PACKED_LANES), attn->n,
                  &(struct cpu_matmul){
@@ -122,7 +123,7 @@ static void attn_softmax(const struct cpu_attn_block *args, uint32_t query, floa
 
         weight = vec_select_below(valid > first ? valid - first : 0, weight, vec_zero());
         sums[v % ROWS_VECTORS] = vec_add(sums[v % ROWS_VECTORS], weight);
-        vec_store(p + first, args->bf16 ? canon_round_bf16_vec(weight) : weight);
+        vec_store(p + first, args->kv == KV_BF16 ? canon_round_bf16_vec(weight) : weight);
     }
     args->m[query] = m;
     args->l[query] = rows_lanes_sum(sums);
@@ -177,14 +178,15 @@ static void attn_values(const struct attn *attn)
     struct packed values;
     uint32_t run;
 
-    ENSURE(packed_init(&values, args->bf16 ? DTYPE_BF16 : DTYPE_F32, args->head_dim, ATTN_KEYS));
+    ENSURE(packed_init(&values, args->kv == KV_BF16 ? DTYPE_BF16 : DTYPE_F32, args->head_dim,
+                       ATTN_KEYS));
     packed_attach(&values, args->v);
     for (uint32_t i = 0; i < attn->n; i += run) {
         const uint32_t *valid = args->valid + attn->first + i;
 
         run = attn_run(valid, attn->n - i);
         values.cols = valid[0];
-        if (i == 0 && run < attn->n && attn_finite(&values, args->bf16)) {
+        if (i == 0 && run < attn->n && attn_finite(&values, args->kv == KV_BF16)) {
             run = attn->n;
             for (uint32_t j = 0; j < run; j++) {
                 values.cols = MAX(values.cols, valid[j]);
