@@ -75,6 +75,7 @@ static json_t *load_body(const struct service *service, const struct service_wan
     if (o->given.quant) {
         json_object_set_new(options, "quant", json_string(o->quant));
     }
+    json_object_set_new(options, "bf16", json_string(o->bf16));
     if (o->given.cpu_mask) {
         json_object_set_new(options, "level", json_string(o->cpu_mask));
     }

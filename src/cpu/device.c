@@ -102,6 +102,12 @@ static const char *device_arith_class(const struct ops_device *device)
 #endif
 }
 
+static bool device_likes_bf16_12(const struct ops_device *device)
+{
+    (void)device;
+    return false;
+}
+
 static const char *device_level(const struct ops_device *device)
 {
     return cpu_level_name(device->level);
@@ -142,6 +148,7 @@ const struct ops cpu_ops = {
     .reserve = device_reserve,
     .arith_class = device_arith_class,
     .level = device_level,
+    .likes_bf16_12 = device_likes_bf16_12,
     .n_threads = device_n_threads,
     .alloc = device_alloc,
     .release = device_release,

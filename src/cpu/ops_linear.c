@@ -28,7 +28,7 @@ static enum act act_for(const struct ops_linear *args, const struct packed *w)
     if (args->act != ACT_INT8 || dtype_is_quantised(w->dtype)) {
         return args->act;
     }
-    return w->dtype == DTYPE_BF16 ? ACT_BF16 : ACT_F32;
+    return w->dtype == DTYPE_BF16 || w->dtype == DTYPE_BF16_12 ? ACT_BF16 : ACT_F32;
 }
 
 static void prepare_share(void *arg, uint32_t thread, uint32_t n_threads)

@@ -183,7 +183,9 @@ static bool check_integers(struct check *check, const struct cpu_matmul *matmul)
 /* Two tiles, over three leaves of which two merge: 2 and 9 rows of x, or 1 and 5 tiny ones. */
 static bool check_matmul(struct check *check, enum dtype dtype, bool tiny)
 {
-    uint32_t cols = dtype_info(dtype)->group == 256 ? 256 : dtype_is_quantised(dtype) ? 96 : 71;
+    uint32_t cols = dtype_info(dtype)->group == 256                       ? 256
+                    : dtype_is_quantised(dtype) || dtype == DTYPE_BF16_12 ? 96
+                                                                          : 71;
     static const uint32_t rows[2][2] = {{2, ROWS}, {1, 5}};
     uint32_t bounds[] = {0, 32, 58, cols};
     uint8_t merges[] = {0, 1, 0};

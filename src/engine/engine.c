@@ -164,6 +164,7 @@ static enum status create_model(struct engine *engine, const struct engine_optio
         .kv = options->kv,
         .quantises = options->quantises,
         .quant = options->quant,
+        .bf16 = options->bf16,
         .n_threads = engine->ops->n_threads(engine->device),
         .progress = options->progress,
         .progress_arg = options->progress_arg,

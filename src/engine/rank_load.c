@@ -140,6 +140,7 @@ struct load_options {
     const char *act;
     const char *kv;
     const char *quant;
+    const char *bf16;
     int64_t threads;
     int64_t max_context;
     int64_t max_chunk;
@@ -160,6 +161,7 @@ static enum status read_options(const json_t *json, struct load_options *o, stru
         (status = json_opt_str(json, "act", NULL, &o->act, err)) != STATUS_OK ||
         (status = json_opt_str(json, "kv", NULL, &o->kv, err)) != STATUS_OK ||
         (status = json_opt_str(json, "quant", NULL, &o->quant, err)) != STATUS_OK ||
+        (status = json_opt_str(json, "bf16", "auto", &o->bf16, err)) != STATUS_OK ||
         (status = json_opt_int(json, "threads", 0, 1024, 0, &o->threads, err)) != STATUS_OK ||
         (status = json_need_int(json, "max_context", 1, INT32_MAX, &o->max_context, err)) !=
             STATUS_OK ||
@@ -233,6 +235,9 @@ static enum status open_engine(struct rank *rank, const struct message *message,
         .kv = kv,
         .quantises = quantises,
         .quant = quant,
+        .bf16 = strcmp(o->bf16, "12") == 0      ? MODEL_BF16_12
+                : strcmp(o->bf16, "plain") == 0 ? MODEL_BF16_PLAIN
+                                                : MODEL_BF16_AUTO,
         .max_context = (uint32_t)o->max_context,
         .max_chunk = (uint32_t)o->max_chunk,
         .max_wants = (uint32_t)o->max_wants,

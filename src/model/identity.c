@@ -8,7 +8,7 @@
 #include "model/model_priv.h"
 
 /* Raise when packed layouts, the order of pieces or random weights change. */
-enum { STORE_VERSION = 1 };
+enum { STORE_VERSION = 2 };
 
 static uint64_t add(uint64_t hash, const void *data, size_t bytes)
 {

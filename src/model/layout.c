@@ -7,6 +7,7 @@
  */
 #include "base/mem.h"
 #include "model/model_priv.h"
+#include "tensor/bf16_12.h"
 #include "weights/pack.h"
 
 /* This rank's share of the heads and of the vocabulary. */
@@ -195,6 +196,10 @@ static enum status add_matrix(struct model_layout *layout, struct model *model,
         leaf_plan_release(&leaves);
         return STATUS_OK;
     }
+    if (dtype == DTYPE_BF16 && model->bf16_12 && enters_products(model, tensor) &&
+        bf16_12_is_compact(cols)) {
+        dtype = DTYPE_BF16_12;
+    }
     if (!packed_init(packed, dtype, piece.n_rows, cols)) {
         leaf_plan_release(&leaves);
         return err_set(err, STATUS_INVALID, "tensor %s: rows of %u elements do not fit type %s",
@@ -266,6 +271,23 @@ static enum status add_tensors(struct model_layout *layout, struct model *model,
     return status;
 }
 
+/* Address space behind all else for what may lie plain of matrices at 12 bits. */
+static enum status place_plain(struct model_layout *layout, struct err *err)
+{
+    memcpy(layout->mapped, layout->bytes, sizeof(layout->mapped));
+    for (size_t i = 0; i < layout->n_pieces; i++) {
+        struct model_piece *piece = &layout->pieces[i];
+        size_t *used = &layout->mapped[piece->store];
+        size_t bytes = piece->packed == NULL ? 0 : packed_plain_bytes(piece->packed);
+
+        piece->plain = *used;
+        if (!size_add(*used, round_up(bytes, CACHE_LINE), used)) {
+            return err_set(err, STATUS_LIMIT, "the model's weights exceed the address space");
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status model_layout_init(struct model_layout *layout, struct model *model,
                               const struct weights *weights, struct err *err)
 {
@@ -291,7 +313,7 @@ enum status model_layout_init(struct model_layout *layout, struct model *model,
     for (uint32_t layer = 0; layer < c->n_layers && status == STATUS_OK; layer++) {
         status = add_tensors(layout, model, weights, true, layer, err);
     }
-    return status;
+    return status == STATUS_OK ? place_plain(layout, err) : status;
 }
 
 enum act model_default_act(const struct model_layout *layout)

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "model/model_priv.h"
+#include "tensor/bf16_12.h"
 #include "weights/pack.h"
 
 enum { TASK_BYTES = 4 << 20 };
@@ -112,10 +113,25 @@ static enum status reserve_task(struct loader *loader, const struct task *task, 
     return status;
 }
 
+/* A panel that lies plain: see struct pack_matrix. */
+struct plain_panels {
+    const struct model_memory *memory;
+    enum model_store store;
+};
+
+static enum status reserve_plain(void *arg, void *at, size_t bytes, struct err *err)
+{
+    const struct plain_panels *plain = arg;
+
+    return plain->memory->reserve(plain->memory->arg, plain->store, at, bytes, err);
+}
+
 static enum status run_task(struct loader *loader, const struct task *task, struct err *err)
 {
     const struct model_piece *piece = task->piece;
     uint8_t *storage = (uint8_t *)loader->model->stores[piece->store].memory + piece->offset;
+    const struct model_memory *memory = loader->options->memory;
+    struct plain_panels plain = {memory, piece->store};
     enum status status = reserve_task(loader, task, storage, err);
 
     if (status != STATUS_OK) {
@@ -128,19 +144,22 @@ static enum status run_task(struct loader *loader, const struct task *task, stru
     if (piece->packed == NULL) {
         return load_vector(loader, piece, (float *)storage, err);
     }
-    return pack_panels(loader->weights,
-                       &(struct pack_matrix){
-                           .parts =
-                               &(struct pack_part){
-                                   .tensor = piece->tensor,
-                                   .row_begin = piece->row_begin,
-                                   .n_rows = piece->n_rows,
-                                   .row_map = piece->row_map,
-                               },
-                           .n_parts = 1,
-                           .col_begin = piece->col_begin,
-                       },
-                       piece->packed, task->begin, task->end, storage, err);
+    return pack_panels(
+        loader->weights,
+        &(struct pack_matrix){
+            .parts =
+                &(struct pack_part){
+                    .tensor = piece->tensor,
+                    .row_begin = piece->row_begin,
+                    .n_rows = piece->n_rows,
+                    .row_map = piece->row_map,
+                },
+            .n_parts = 1,
+            .col_begin = piece->col_begin,
+            .reserve = memory == NULL || memory->reserve == NULL ? NULL : reserve_plain,
+            .reserve_arg = &plain,
+        },
+        piece->packed, task->begin, task->end, storage, err);
 }
 
 static void work(struct loader *loader, bool reports)
@@ -276,6 +295,7 @@ static void attach_head(struct model *model)
     model->head.rows = model->slice.vocab_end - model->slice.vocab_begin;
     model->head.n_panels = (uint32_t)div_up(model->head.rows, PACKED_LANES);
     model->head.codes += panel * embed->panel_code_bytes;
+    model->head.plain += panel * embed->panel_plain_bytes;
     if (embed->scales != NULL) {
         model->head.scales += panel * embed->panel_scale_bytes;
     }
@@ -289,6 +309,7 @@ static void attach(struct model *model, const struct model_layout *layout)
 
         if (piece->packed != NULL) {
             packed_attach(piece->packed, at);
+            piece->packed->plain = (uint8_t *)model->stores[piece->store].memory + piece->plain;
         } else {
             *piece->vector = (float *)at;
         }
@@ -351,7 +372,7 @@ static enum status take_stores(struct model *model, struct model_layout *layout,
         enum status status;
         bool filled;
 
-        model->stores[store].bytes = layout->bytes[store];
+        model->stores[store].bytes = layout->mapped[store];
         model->identity = model->identity * 31 + identity;
         status = take_store(model, store, identity, options, &filled, err);
         if (status != STATUS_OK) {
@@ -362,6 +383,26 @@ static enum status take_stores(struct model *model, struct model_layout *layout,
                    options->memory->host_shared);
     }
     return STATUS_OK;
+}
+
+/* Bytes that the weights take of each store: plain panels in place of those at 12 bits. Of an
+ * embedding that the ranks fill together, other ranks' panels may not have been written: they count
+ * as if they were at 12 bits. */
+static void count_used(struct model *model, const struct model_layout *layout)
+{
+    memcpy(model->used, layout->bytes, sizeof(model->used));
+    for (size_t i = 0; i < layout->n_pieces; i++) {
+        const struct packed *packed = layout->pieces[i].packed;
+
+        for (uint32_t panel = 0;
+             packed != NULL && packed->dtype == DTYPE_BF16_12 && panel < packed->n_panels;
+             panel++) {
+            if (bf16_12_head(packed, panel)->n_patches == BF16_12_PLAIN) {
+                model->used[layout->pieces[i].store] +=
+                    packed->panel_plain_bytes - packed->panel_code_bytes;
+            }
+        }
+    }
 }
 
 static enum status build(struct weights *weights, const struct model_config *config,
@@ -378,6 +419,9 @@ static enum status build(struct weights *weights, const struct model_config *con
     model->comm = options->comm;
     model->quantises = options->quantises;
     model->quant = options->quant;
+    model->bf16_12 =
+        options->bf16 == MODEL_BF16_12 ||
+        (options->bf16 == MODEL_BF16_AUTO && options->ops->likes_bf16_12(options->device));
     if ((status = model_layout_init(&layout, model, weights, err)) != STATUS_OK ||
         (status = choose_act(model, &layout, options, err)) != STATUS_OK ||
         (status = init_rope(model, weights, err)) != STATUS_OK ||
@@ -386,6 +430,7 @@ static enum status build(struct weights *weights, const struct model_config *con
     }
     attach(model, &layout);
     status = fill_stores(model, weights, &layout, options, err);
+    count_used(model, &layout);
 out:
     model_layout_release(&layout);
     if (status != STATUS_OK) {
@@ -451,12 +496,12 @@ enum kv_type model_kv_type(const struct model *model)
 
 uint64_t model_weight_bytes(const struct model *model)
 {
-    return model->stores[MODEL_STORE_RANK].bytes + model->stores[MODEL_STORE_HOST].bytes;
+    return model->used[MODEL_STORE_RANK] + model->used[MODEL_STORE_HOST];
 }
 
 uint64_t model_host_bytes(const struct model *model)
 {
-    return model->stores[MODEL_STORE_HOST].bytes;
+    return model->used[MODEL_STORE_HOST];
 }
 
 uint64_t model_identity(const struct model *model)
@@ -466,12 +511,12 @@ uint64_t model_identity(const struct model *model)
 
 uint64_t model_bytes_per_token(const struct model *model)
 {
-    uint64_t bytes = model->head.rows > 0 ? packed_bytes(&model->head) : 0;
+    uint64_t bytes = model->head.rows > 0 ? packed_read_bytes(&model->head) : 0;
 
     for (uint32_t i = 0; i < model->config.n_layers; i++) {
         for (unsigned j = 0; j < MODEL_TENSOR_COUNT; j++) {
             if (model->layers[i].matrix[j].rows > 0) {
-                bytes += packed_bytes(&model->layers[i].matrix[j]);
+                bytes += packed_read_bytes(&model->layers[i].matrix[j]);
             }
         }
     }

@@ -55,6 +55,13 @@ struct model_memory {
                          its own vocabulary range, and it is whole when all have loaded */
 };
 
+/* How BF16 matrices that enter products are packed: the results are the same bits. */
+enum model_bf16 {
+    MODEL_BF16_AUTO,  /* as the device likes them best */
+    MODEL_BF16_PLAIN, /* 16 bits */
+    MODEL_BF16_12, /* at 12 bits (tensor/bf16_12.h), but those that this would not make smaller */
+};
+
 struct model_load_options {
     const struct ops *ops;
     struct ops_device *device;
@@ -64,8 +71,9 @@ struct model_load_options {
     enum act act;
     bool kv_given; /* use kv; otherwise act_kv_type */
     enum kv_type kv;
-    bool quantises;              /* plain matrices that enter products become of this type */
-    enum dtype quant;            /* one that weights/quantise.h makes */
+    bool quantises;   /* plain matrices that enter products become of this type */
+    enum dtype quant; /* one that weights/quantise.h makes */
+    enum model_bf16 bf16;
     uint32_t n_threads;          /* that read and pack */
     model_progress_fn *progress; /* NULL or called now and then, from the calling thread */
     void *progress_arg;

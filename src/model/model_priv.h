@@ -35,8 +35,8 @@ struct model_buffers {
 
 struct model_storage {
     void *memory;
-    size_t bytes;
-    bool owned; /* to be released to the device */
+    size_t bytes; /* address space: plain panels of matrices at 12 bits are touched where needed */
+    bool owned;   /* to be released to the device */
 };
 
 struct model {
@@ -47,6 +47,7 @@ struct model {
     enum kv_type kv;
     bool quantises; /* as in model_load_options */
     enum dtype quant;
+    bool bf16_12; /* BF16 at 12 bits */
     const struct ops *ops;
     struct ops_device *device;
     struct comm *comm;
@@ -55,6 +56,7 @@ struct model {
     uint32_t *kv_head_of;       /* [heads owned] index into the KV heads owned */
     struct rope_table rope;
     struct model_storage stores[MODEL_STORE_COUNT]; /* of all weights */
+    uint64_t used[MODEL_STORE_COUNT];               /* bytes of the stores that they take */
     uint64_t identity;
     struct model_buffers buffers;
 };
@@ -94,6 +96,7 @@ struct model_piece {
     enum model_store store;
     size_t offset;  /* in the store */
     size_t bytes;   /* there */
+    size_t plain;   /* offset of the panels of a matrix at 12 bits that lie plain */
     uint32_t begin; /* panels [begin, end) are filled here, all unless the loader narrows it; */
     uint32_t end;   /* a vector is one */
     const struct weights_tensor *tensor; /* NULL: random weights */
@@ -107,6 +110,7 @@ struct model_layout {
     struct model_piece *pieces;
     size_t n_pieces;
     size_t bytes[MODEL_STORE_COUNT];
+    size_t mapped[MODEL_STORE_COUNT];      /* with the address space behind them for plain panels */
     const struct weights_tensor *not_bf16; /* one that enters products and is not stored as BF16, on
                                               any rank; NULL if there is none */
     bool some_quantised;                   /* of those that enter products, as they are packed */

@@ -6,6 +6,7 @@
  */
 #include "base/mem.h"
 #include "model/model_priv.h"
+#include "tensor/bf16_12.h"
 #include "weights/pack.h"
 
 /* A bijection whose output bits each depend on all input bits (the shifts and odd factors are those
@@ -53,6 +54,30 @@ static void fill_panel(const struct model_piece *piece, uint32_t panel, uint32_t
     }
 }
 
+/* The same elements at 12 bits: they have two high bytes. */
+static void fill_bf16_12(const struct model_piece *piece, uint32_t panel, uint32_t key,
+                         uint8_t *storage)
+{
+    const struct packed *packed = piece->packed;
+    uint32_t n_lanes = MIN(packed->rows - panel * PACKED_LANES, (uint32_t)PACKED_LANES);
+    size_t n_pairs = div_up(packed->cols, 2);
+    uint32_t *pairs = xcalloc(n_pairs * PACKED_LANES, sizeof(*pairs));
+    uint32_t *rows = xcalloc(n_pairs * PACKED_LANES, sizeof(*rows));
+    const uint8_t *lanes[PACKED_LANES] = {NULL};
+
+    fill_panel(piece, panel, key, pairs);
+    for (uint32_t lane = 0; lane < n_lanes; lane++) {
+        for (size_t i = 0; i < n_pairs; i++) {
+            rows[lane * n_pairs + i] = pairs[i * PACKED_LANES + lane];
+        }
+        lanes[lane] = (const uint8_t *)(rows + lane * n_pairs);
+    }
+    ENSURE(bf16_12_pack(packed, lanes, storage + panel * packed->panel_code_bytes,
+                        storage + packed_scale_offset(packed) + panel * packed->panel_scale_bytes));
+    free(rows);
+    free(pairs);
+}
+
 /* The same elements, quantised. */
 static void fill_quantised(const struct model_piece *piece, uint32_t panel, uint32_t key,
                            uint8_t *storage)
@@ -95,6 +120,8 @@ void model_random_fill(const struct model_piece *piece, uint32_t begin, uint32_t
         if (piece->packed->dtype == DTYPE_BF16) {
             fill_panel(piece, panel, key,
                        (uint32_t *)(storage + panel * piece->packed->panel_code_bytes));
+        } else if (piece->packed->dtype == DTYPE_BF16_12) {
+            fill_bf16_12(piece, panel, key, storage);
         } else {
             fill_quantised(piece, panel, key, storage);
         }

@@ -82,7 +82,7 @@ struct ops_device;
 
 struct ops_config {
     uint32_t n_threads; /* 0: one for each core this process may use */
-    const char *level;  /* highest instruction set allowed ("ref", "avx2", "avx512"), NULL: best */
+    const char *level;  /* highest instruction set allowed ("ref", "avx2", ...), NULL: the best */
     /* NULL, or called now and then while a long operator computes, on the thread that called it: a
      * sign of life. Must be short. */
     void (*tick)(void *arg);
@@ -198,6 +198,8 @@ struct ops {
     const char *(*arith_class)(const struct ops_device *device);
     const char *(*level)(const struct ops_device *device); /* "avx512" */
     uint32_t (*n_threads)(const struct ops_device *device);
+    /* Whether products with few rows are faster with BF16 at 12 bits than with BF16. */
+    bool (*likes_bf16_12)(const struct ops_device *device);
 
     /* Zeroed device memory, 64-byte aligned; NULL when it is gone. */
     void *(*alloc)(struct ops_device *device, size_t bytes);

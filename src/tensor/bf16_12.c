@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tensor/bf16_12.h"
 
-enum { RECORD_ALIGN = 32, PATCHES_MIN = 4, NO_CODE = 0xff };
+enum { RECORD_ALIGN = 4, PATCHES_MIN = 4, NO_CODE = 0xff };
 
 size_t bf16_12_code_bytes(uint32_t cols)
 {
@@ -76,17 +76,19 @@ static void choose_table(const uint32_t counts[256], uint8_t table[BF16_12_TABLE
     }
 }
 
-/* How often each high byte occurs. Four counters by turns: the next element is as a rule of the
- * same binade, and would wait for this one's to be stored. */
+/* How often each high byte occurs, rows that are not there being zero. Four counters by turns: the
+ * next element is as a rule of the same binade, and would wait for this one's to be stored. */
 static void count_high(const uint8_t *const rows[PACKED_LANES], uint32_t cols, uint32_t counts[256])
 {
     uint32_t turns[4][256] = {{0}};
 
-    for (uint32_t lane = 0; lane < PACKED_LANES && rows[lane] != NULL; lane++) {
-        const uint8_t *high = rows[lane] + 1;
-
+    for (uint32_t lane = 0; lane < PACKED_LANES; lane++) {
+        if (rows[lane] == NULL) {
+            turns[0][0] += cols;
+            continue;
+        }
         for (uint32_t k = 0; k < cols; k++) {
-            turns[k % 4][high[(size_t)k * 2]]++;
+            turns[k % 4][rows[lane][(size_t)k * 2 + 1]]++;
         }
     }
     for (uint32_t i = 0; i < 256; i++) {
@@ -162,16 +164,17 @@ bool bf16_12_pack(const struct packed *w, const uint8_t *const rows[PACKED_LANES
     for (uint32_t k = 0; k < w->cols; k += BF16_12_UNIT, codes += BF16_12_UNIT_BYTES) {
         uint32_t n = MIN(w->cols - k, (uint32_t)BF16_12_UNIT);
 
-        for (uint32_t lane = 0; lane < PACKED_LANES && rows[lane] != NULL; lane++) {
-            uint8_t last[2 * BF16_12_UNIT];
-            const uint8_t *elements = rows[lane] + (size_t)k * 2;
+        for (uint32_t lane = 0; lane < PACKED_LANES; lane++) {
+            uint8_t padded[2 * BF16_12_UNIT] = {0};
+            const uint8_t *elements = padded;
 
-            if (n < BF16_12_UNIT) { /* padded with what needs no patch */
-                for (uint32_t c = 0; c < BF16_12_UNIT; c++) {
-                    last[2 * c] = c < n ? elements[2 * c] : 0;
-                    last[2 * c + 1] = c < n ? elements[2 * c + 1] : head->table[0];
+            if (rows[lane] != NULL && n == BF16_12_UNIT) {
+                elements = rows[lane] + (size_t)k * 2;
+            } else if (rows[lane] != NULL) {
+                memcpy(padded, rows[lane] + (size_t)k * 2, (size_t)n * 2);
+                for (uint32_t c = n; c < BF16_12_UNIT; c++) {
+                    padded[2 * c + 1] = head->table[0]; /* which needs no patch */
                 }
-                elements = last;
             }
             pack_lane(&packer, k / BF16_12_UNIT, lane, elements, codes);
         }

@@ -73,9 +73,9 @@ static inline bool bf16_12_is_patched(const struct bf16_12_head *head, uint32_t 
 const uint32_t *bf16_12_patches(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
                                 uint32_t *ret_n);
 
-/* Lays out one panel from its rows, NULL past the end, as files store them (w->cols elements of
- * BF16), into codes and record, which are zero. False if there are too many patches: the record
- * then says that the panel lies plain, and the codes are not touched. */
+/* Lays out one panel from its rows, NULL past the end (which makes them zero), as files store them
+ * (w->cols elements of BF16), into codes and record, which are zero. False if there are too many
+ * patches: the record then says that the panel lies plain, and the codes are not touched. */
 bool bf16_12_pack(const struct packed *w, const uint8_t *const rows[PACKED_LANES], uint8_t *codes,
                   uint8_t *record);
 

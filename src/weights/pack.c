@@ -7,6 +7,7 @@
 #include "weights/pack.h"
 
 #include "base/mem.h"
+#include "tensor/bf16_12.h"
 #include "weights/blocks.h"
 #include "weights/quantise.h"
 
@@ -51,7 +52,8 @@ static struct row_bytes row_bytes(const struct pack_matrix *matrix, const struct
 
 bool pack_makes(enum dtype dtype, enum dtype stored)
 {
-    return dtype == stored || (quantise_makes(dtype) && !dtype_is_quantised(stored));
+    return dtype == stored || (dtype == DTYPE_BF16_12 && stored == DTYPE_BF16) ||
+           (quantise_makes(dtype) && !dtype_is_quantised(stored));
 }
 
 /* The caller's arithmetic must agree with the tensors. */
@@ -405,6 +407,27 @@ bool pack_quantised(const struct packed *packed, uint32_t panel,
     return ok;
 }
 
+/* The same at 12 bits, or plain where too much would have to be patched. */
+static enum status lay_out_12(const struct pack_matrix *matrix, const struct packed *packed,
+                              uint32_t panel, const uint8_t *const rows[PACKED_LANES],
+                              struct err *err)
+{
+    uint8_t *plain = (uint8_t *)packed->plain + panel * packed->panel_plain_bytes;
+    enum status status = STATUS_OK;
+
+    if (bf16_12_pack(packed, rows, (uint8_t *)packed->codes + panel * packed->panel_code_bytes,
+                     (uint8_t *)packed->scales + panel * packed->panel_scale_bytes)) {
+        return STATUS_OK;
+    }
+    if (matrix->reserve != NULL) {
+        status = matrix->reserve(matrix->reserve_arg, plain, packed->panel_plain_bytes, err);
+    }
+    if (status == STATUS_OK) {
+        pack_bf16(rows, packed->cols, plain);
+    }
+    return status;
+}
+
 /* Lays out one panel from its sixteen rows, which have been read. */
 static enum status pack_one(struct weights *weights, const struct pack_matrix *matrix,
                             const struct packed *packed, uint32_t panel, const uint8_t *const *rows,
@@ -412,9 +435,13 @@ static enum status pack_one(struct weights *weights, const struct pack_matrix *m
 {
     enum dtype stored = matrix->parts[0].tensor->dtype;
     bool same = stored == packed->dtype;
-    uint32_t lane = same ? lay_out(packed, panel, rows)
-                         : quantise_panel(packed, panel, stored, rows, quantiser);
+    uint32_t lane;
 
+    if (packed->dtype == DTYPE_BF16_12) {
+        return lay_out_12(matrix, packed, panel, rows, err);
+    }
+    lane = same ? lay_out(packed, panel, rows)
+                : quantise_panel(packed, panel, stored, rows, quantiser);
     if (lane < PACKED_LANES) {
         struct row_place place = find_row(matrix, panel * PACKED_LANES + lane);
 
@@ -435,7 +462,8 @@ enum status pack_panels(struct weights *weights, const struct pack_matrix *matri
     const uint8_t **rows = NULL;
     uint8_t *scratch = NULL;
     struct quantiser quantiser = {0};
-    bool quantises = matrix->parts[0].tensor->dtype != packed->dtype;
+    bool quantises =
+        matrix->parts[0].tensor->dtype != packed->dtype && dtype_is_quantised(packed->dtype);
     enum status status = STATUS_OK;
     uint32_t batch; /* panels */
 

@@ -25,16 +25,21 @@ struct pack_matrix {
     const struct pack_part *parts;
     uint32_t n_parts;
     uint32_t col_begin;
+    /* NULL, or called before a panel of BF16_12 is written that lies plain (packed->plain): from
+     * the thread that is about to. */
+    NODISCARD enum status (*reserve)(void *arg, void *at, size_t bytes, struct err *err);
+    void *reserve_arg;
 };
 
-/* Whether pack_panels makes this type of what is stored as that one: the same, or quantised. */
+/* Whether pack_panels makes this type of what is stored as that one: the same, quantised, or BF16
+ * at 12 bits of BF16. */
 bool pack_makes(enum dtype dtype, enum dtype stored);
 
 /* Writes panels [panel_begin, panel_end) of packed (initialised with packed_init: type, rows = sum
- * of n_rows, cols) into storage (packed_bytes, zeroed, 64-byte aligned; see packed_attach). Errors:
- * STATUS_CORRUPT (a scale that is not finite, or an element that is to be
- * quantised; names tensor and row), STATUS_UNSUPPORTED (type),
- * STATUS_NO_MEMORY, and what weights_read reports. */
+ * of n_rows, cols) into storage (packed_bytes, zeroed, 64-byte aligned; see packed_attach;
+ * packed->plain likewise). Errors: STATUS_CORRUPT (a scale that is not finite, or an element that
+ * is to be quantised; names tensor and row), STATUS_UNSUPPORTED (type), STATUS_NO_MEMORY, and what
+ * weights_read and matrix->reserve report. */
 NODISCARD enum status pack_panels(struct weights *weights, const struct pack_matrix *matrix,
                                   const struct packed *packed, uint32_t panel_begin,
                                   uint32_t panel_end, void *storage, struct err *err);

@@ -50,6 +50,16 @@ static size_t n_scales(enum dtype dtype)
     }
 }
 
+/* The type after this one that files have. What packing makes of another one has tests of its own
+ * (test_pack_bf16_12.c). */
+static unsigned next_stored(unsigned dtype)
+{
+    do {
+        dtype++;
+    } while (dtype < DTYPE_COUNT && dtype_info((enum dtype)dtype)->ggml_type < 0);
+    return dtype;
+}
+
 static void put_random_records(struct buf *image, enum dtype dtype, size_t n, uint64_t *seed)
 {
     size_t bytes = dtype_info(dtype)->group_bytes;
@@ -141,7 +151,7 @@ static void *pack(struct fixture *f, const struct pack_matrix *matrix, struct pa
 static void test_whole(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < DTYPE_COUNT; i++) {
+    for (unsigned i = 0; i < DTYPE_COUNT; i = next_stored(i)) {
         struct fixture f = make_fixture((enum dtype)i, COLS);
         struct pack_part part = {.tensor = f.a, .n_rows = ROWS};
         struct pack_matrix matrix = {.parts = &part, .n_parts = 1};
@@ -174,7 +184,7 @@ static void test_parts(void **state)
     for (uint32_t i = 0; i < ROWS; i++) {
         map[i] = (i * 22 + 5) % ROWS; /* 53 is a prime */
     }
-    for (unsigned i = 0; i < DTYPE_COUNT; i++) {
+    for (unsigned i = 0; i < DTYPE_COUNT; i = next_stored(i)) {
         struct fixture f = make_fixture((enum dtype)i, COLS);
         struct pack_part parts[2] = {{.tensor = f.a, .row_begin = FIRST, .n_rows = N_A},
                                      {.tensor = f.b, .n_rows = N_B, .row_map = map}};
@@ -276,7 +286,7 @@ static void test_odd_columns(void **state)
 static void test_infinite_scales(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < DTYPE_COUNT; i++) {
+    for (unsigned i = 0; i < DTYPE_COUNT; i = next_stored(i)) {
         enum dtype dtype = (enum dtype)i;
         struct fixture f = make_fixture(dtype, COLS);
         struct pack_part part = {.tensor = f.a, .n_rows = ROWS};
@@ -309,7 +319,7 @@ static void test_floats(void **state)
     struct err err = {0};
 
     (void)state;
-    for (unsigned i = 0; i < DTYPE_COUNT; i++) {
+    for (unsigned i = 0; i < DTYPE_COUNT; i = next_stored(i)) {
         struct fixture f = make_fixture((enum dtype)i, COLS);
         float *floats = mem_alloc((size_t)ROWS * COLS, sizeof(*floats));
         enum status status = pack_floats(f.weights, f.a, floats, &err);
@@ -348,6 +358,7 @@ static void test_size(void **state)
                 continue;
             }
             assert_true(dtype_bytes((enum dtype)i, (size_t)shapes[s][0] * shapes[s][1], &stored));
+            stored = i == DTYPE_BF16_12 ? stored / 16 * 12 : stored;
             assert_true(packed_bytes(&packed) >= stored);
             assert_true((double)packed_bytes(&packed) <= 1.03 * (double)stored);
         }
