@@ -46,18 +46,30 @@ struct cpu_matmul {
  * model is, 2^20, one tile; what is not touched takes no memory. */
 enum { CPU_SCRATCH_BYTES = 40 << 20 };
 
-/* One KV block (page) against some queries of one KV head. Layouts inside a page, for one layer and
- * KV head, are those of struct packed: K is a matrix of 64 rows (keys) by head_dim columns, V one
- * of head_dim rows by 64 columns (keys), type F32 or BF16. Keys at and after `valid` count as
- * absent. */
+/*
+ * One KV block (page) against some queries of one KV head. Keys at and after `valid` count as
+ * absent. What lies in a page for one layer and KV head:
+ *
+ *   F32, BF16  K: as struct packed, 64 rows (keys) by head_dim columns, of that type
+ *              V: as struct packed, head_dim rows by 64 columns (keys)
+ *   INT8       Each group of 32 dimensions of one position's k, and of its v, is a group of
+ *              tensor/quant.h, from the head's first dimension on (the last may be shorter).
+ *              K: as struct packed, Q8_0, 64 rows by head_dim columns rounded up to whole groups;
+ *              the scale is quant_group's, rounded to f16
+ *              V: i8 [group][64 keys][32 dimensions], then f32 [group][64 keys], the scales
+ *              Bytes of keys and dimensions that are not there may be anything finite.
+ */
 struct cpu_attn_block {
     const uint8_t *k;
     const uint8_t *v;
     uint32_t head_dim;
-    enum kv_type kv; /* KV_BF16: p is rounded to bf16 before the product with V */
+    enum kv_type kv;
     float scale;
-    const float *q; /* [n_q] rows of head_dim, already rounded */
+    const float *q; /* [n_q] rows of head_dim, already rounded; not for INT8 */
     size_t q_stride;
+    struct quant q8; /* INT8: the rows of q */
+    /* INT8: a level's matmul_int8 for Q8_0; which one is all the same. */
+    void (*product)(const struct cpu_matmul *args);
     uint32_t n_q;
     const uint32_t *valid; /* [n_q] 1 .. 64 */
     float *m;              /* [n_q] greatest score */
@@ -66,6 +78,18 @@ struct cpu_attn_block {
     size_t o_stride;
     float *scratch; /* this thread's, CPU_SCRATCH_BYTES / 2 */
 };
+
+/* V of INT8: where the scales begin, and all of it. */
+static inline size_t cpu_v8_scale_offset(uint32_t head_dim)
+{
+    return (size_t)round_up(head_dim, QUANT_GROUP) * OPS_PAGE_TOKENS;
+}
+
+static inline size_t cpu_v8_bytes(uint32_t head_dim)
+{
+    return cpu_v8_scale_offset(head_dim) +
+           div_up(head_dim, QUANT_GROUP) * OPS_PAGE_TOKENS * sizeof(float);
+}
 
 struct cpu_kernels {
     const char *level;
@@ -92,9 +116,12 @@ struct cpu_kernels {
      * fma(a, sin[j], b cos[j]), j < half. */
     void (*rope)(float *x, const float *cos, const float *sin, uint32_t half);
 
-    /* score = chain(q, k) * scale over one leaf of head_dim; m = max over valid keys; p = canon_exp
-     * (score - m), 0 for absent keys; l over 16 lanes (lane i: keys i, i + 16, ... ascending from
-     * +0) added as in rmsnorm; o = chain(p, v) over 64 columns with absent keys as zero columns. */
+    /* score = product * scale, where product is chain(q, k) over one leaf of head_dim, or for INT8
+     * the integer chain; m = max over valid keys; p = canon_exp(score - m), 0 for absent keys; l
+     * over 16 lanes (lane i: keys i, i + 16, ... ascending from +0) added as in rmsnorm. BF16: p is
+     * then rounded to bf16. o = chain(p, v) over 64 columns with absent keys as zero columns; for
+     * INT8 chain(p s, c), where s is the key's scale in the dimension's group (p s one product in
+     * f32, +0 for absent keys) and c the code. */
     void (*attn_block)(const struct cpu_attn_block *args);
     /* (m, l, o) of a := merge of a (earlier keys) and b: m = max; ca = canon_exp(ma - m), cb
      * likewise; l = fma(lb, cb, la ca), o[i] = fma(ob[i], cb, oa[i] ca). */

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The KV cache and attention over it.
- *
- * A page holds 64 positions: for each layer, for each KV head, K then V, both in the layout of
- * struct packed (K: 64 rows of head_dim columns, V: head_dim rows of 64 columns), so that both
- * products of attention are the ordinary canonical product.
+ * Attention over the KV cache, whose pages hold blocks of 64 positions (cpu/kv_page.h).
  *
  * One work item is a tile: up to MAX_TILE queries (rows of one segment times the query heads of one
  * KV head) whose positions lie in the same block of 64. They all see the same number of blocks, so
@@ -15,143 +11,14 @@
 #include <stdatomic.h>
 
 #include "cpu/device.h"
+#include "cpu/kv_page.h"
 
 enum { MAX_TILE = 64, MAX_STACK = 28, KEYS = OPS_PAGE_TOKENS };
-
-static enum dtype kv_dtype(const struct ops_kv *kv)
-{
-    return kv->type == KV_BF16 ? DTYPE_BF16 : DTYPE_F32;
-}
-
-/* Shapes of one layer and head of a page; without storage. */
-static void kv_shapes(const struct ops_kv *kv, struct packed *keys, struct packed *values)
-{
-    ENSURE(packed_init(keys, kv_dtype(kv), KEYS, kv->head_dim));
-    ENSURE(packed_init(values, kv_dtype(kv), kv->head_dim, KEYS));
-}
-
-static size_t head_bytes(const struct packed *keys, const struct packed *values)
-{
-    return round_up(packed_bytes(keys), CACHE_LINE) + round_up(packed_bytes(values), CACHE_LINE);
-}
-
-size_t cpu_op_kv_page_bytes(const struct ops_kv *kv)
-{
-    struct packed keys;
-    struct packed values;
-
-    kv_shapes(kv, &keys, &values);
-    return head_bytes(&keys, &values) * kv->n_layers * kv->n_kv_heads;
-}
-
-/* The K of one layer and head of a page; V follows at round_up(packed_bytes(keys), 64). */
-static uint8_t *page_head(const struct ops_kv *kv, const struct packed *keys,
-                          const struct packed *values, uint32_t page, size_t layer_head)
-{
-    return (uint8_t *)kv->pages + (size_t)page * kv->page_bytes +
-           layer_head * head_bytes(keys, values);
-}
-
-void cpu_op_kv_page_clear(struct ops_device *device, const struct ops_kv *kv, uint32_t page)
-{
-    (void)device;
-    memset((uint8_t *)kv->pages + (size_t)page * kv->page_bytes, 0, kv->page_bytes);
-}
-
-/* Key `lane` of a panel of K: one element in each column. */
-static void write_key(const struct ops_kv *kv, uint8_t *panel, uint32_t lane, const float *from)
-{
-    uint32_t dim = kv->head_dim;
-
-    if (kv->type == KV_BF16) { /* [d / 2][16 keys][2] */
-        for (uint32_t d = 0; d < dim; d += 2) {
-            uint32_t pair = bf16_from_f32(from[d]) | (uint32_t)bf16_from_f32(from[d + 1]) << 16;
-
-            memcpy(panel + ((size_t)(d / 2) * PACKED_LANES + lane) * 4, &pair, sizeof(pair));
-        }
-    } else { /* [d][16 keys] */
-        for (uint32_t d = 0; d < dim; d++) {
-            memcpy(panel + ((size_t)d * PACKED_LANES + lane) * 4, &from[d], sizeof(from[d]));
-        }
-    }
-}
-
-/* Column `key` of V: one element in each row, 16 rows to a panel. */
-static void write_value(const struct ops_kv *kv, uint8_t *panels, size_t panel_bytes, uint32_t key,
-                        const float *from)
-{
-    for (uint32_t d = 0; d < kv->head_dim; d++) {
-        uint8_t *panel = panels + d / PACKED_LANES * panel_bytes;
-        uint32_t lane = d % PACKED_LANES;
-
-        if (kv->type == KV_BF16) { /* [key / 2][16 dimensions][2] */
-            uint16_t half = bf16_from_f32(from[d]);
-
-            memcpy(panel + ((size_t)(key / 2) * PACKED_LANES + lane) * 4 + key % 2 * 2, &half,
-                   sizeof(half));
-        } else { /* [key][16 dimensions] */
-            memcpy(panel + ((size_t)key * PACKED_LANES + lane) * 4, &from[d], sizeof(from[d]));
-        }
-    }
-}
-
-static void write_token(const struct ops_kv_write *args, const struct ops_segment *segment,
-                        uint32_t i)
-{
-    const struct ops_kv *kv = args->kv;
-    uint32_t pos = segment->pos + i;
-    size_t row = (size_t)(segment->row + i) * args->stride;
-    struct packed keys;
-    struct packed values;
-
-    kv_shapes(kv, &keys, &values);
-    for (uint32_t head = 0; head < kv->n_kv_heads; head++) {
-        uint8_t *k = page_head(kv, &keys, &values, segment->pages[pos / KEYS],
-                               (size_t)args->layer * kv->n_kv_heads + head);
-        uint8_t *v = k + round_up(packed_bytes(&keys), CACHE_LINE);
-        uint32_t key = pos % KEYS;
-
-        write_key(kv, k + key / PACKED_LANES * keys.panel_code_bytes, key % PACKED_LANES,
-                  args->k + row + (size_t)head * kv->head_dim);
-        write_value(kv, v, values.panel_code_bytes, key,
-                    args->v + row + (size_t)head * kv->head_dim);
-    }
-}
-
-static void kv_write_share(void *arg, uint32_t thread, uint32_t n_threads)
-{
-    const struct ops_kv_write *args = arg;
-
-    for (uint32_t s = 0; s < args->n_segments; s++) {
-        uint32_t begin;
-        uint32_t end;
-
-        pool_share(args->segments[s].n, 1, thread, n_threads, &begin, &end);
-        for (uint32_t i = begin; i < end; i++) {
-            write_token(args, &args->segments[s], i);
-        }
-    }
-}
-
-void cpu_op_kv_write(struct ops_device *device, const struct ops_kv_write *args)
-{
-    uint32_t n = 0;
-
-    for (uint32_t s = 0; s < args->n_segments; s++) {
-        n += args->segments[s].n;
-    }
-    if (n < 16) {
-        kv_write_share((void *)args, 0, 1);
-    } else {
-        pool_run(device->pool, kv_write_share, (void *)args);
-    }
-}
 
 struct attn_job {
     struct ops_device *device;
     const struct ops_attention *args;
-    struct packed keys;
-    struct packed values;
+    struct kv_layout layout;
     uint32_t max_rows; /* rows of a segment in one tile */
     uint32_t n_tiles;
     _Atomic uint32_t next;
@@ -173,7 +40,8 @@ struct tile {
     uint32_t n_heads;
     uint32_t n_blocks;
     size_t o_stride;
-    float *q; /* [rows * n_heads][o_stride] */
+    float *q;        /* [rows * n_heads][o_stride] */
+    struct quant q8; /* KV_INT8: the same as integers */
     uint32_t valid[MAX_TILE];
     struct partial stack[MAX_STACK];
 };
@@ -224,22 +92,57 @@ static void find_tile(const struct attn_job *job, uint32_t index, struct tile *t
     tile->n_blocks = (tile->segment->pos + tile->first) / KEYS + 1;
 }
 
-/* Lays the tile's buffers out in scratch and copies (for bf16: rounds) its queries. */
+/* Copies the tile's queries, rounded as the type of the cache wants them. */
+static void load_queries(const struct attn_job *job, struct tile *tile)
+{
+    const struct ops_attention *args = job->args;
+    const struct cpu_kernels *kernels = &job->device->kernels;
+    uint32_t dim = args->kv->head_dim;
+    uint32_t bounds[2] = {0, dim};
+    struct leaf_plan plan = {.n_leaves = 1, .bounds = bounds};
+    struct quant *q8 = &tile->q8;
+
+    for (uint32_t i = 0; i < tile->rows * tile->n_heads; i++) {
+        uint32_t row = tile->first + i / tile->n_heads;
+        const float *from = args->q + (size_t)(tile->segment->row + row) * args->q_stride +
+                            (size_t)(tile->head + i % tile->n_heads) * dim;
+        float *to = tile->q + i * tile->o_stride;
+
+        if (args->kv->type == KV_BF16) {
+            kernels->round_bf16(to, from, dim);
+            continue;
+        }
+        memcpy(to, from, dim * sizeof(float));
+        if (args->kv->type == KV_INT8) {
+            kernels->quant_row(to, &plan, q8->codes + (size_t)i * q8->n_groups * QUANT_GROUP,
+                               q8->scales + (size_t)i * q8->n_groups,
+                               q8->sums + (size_t)i * q8->n_groups);
+        }
+    }
+}
+
+/* Lays the tile's buffers out in scratch. */
 static void prepare_tile(const struct attn_job *job, struct tile *tile, float *scratch)
 {
     const struct ops_attention *args = job->args;
     uint32_t dim = args->kv->head_dim;
     uint32_t n_q = tile->rows * tile->n_heads;
+    uint32_t n_groups = (uint32_t)div_up(dim, QUANT_GROUP);
     uint32_t depth = 2;
+    size_t q8_bytes;
 
     for (uint32_t n = tile->n_blocks; n > 1; n = leaves_split(n)) {
         depth++;
     }
     tile->o_stride = round_up(dim, PACKED_LANES);
     ENSURE_OP(depth, <=, MAX_STACK);
-    ENSURE_OP((n_q * tile->o_stride + depth * (n_q * (tile->o_stride + 2) + 2 * PACKED_LANES)) *
-                  sizeof(float),
+    ENSURE(quant_bytes(n_q, n_groups, &q8_bytes));
+    ENSURE_OP(q8_bytes +
+                  (n_q * tile->o_stride + depth * (n_q * (tile->o_stride + 2) + 2 * PACKED_LANES)) *
+                      sizeof(float),
               <=, CPU_SCRATCH_BYTES / 2);
+    tile->q8 = quant_attach(scratch, n_q, n_groups);
+    scratch += round_up(q8_bytes, CACHE_LINE) / sizeof(float);
     tile->q = scratch;
     scratch += n_q * tile->o_stride;
     for (uint32_t i = 0; i < depth; i++) {
@@ -250,17 +153,7 @@ static void prepare_tile(const struct attn_job *job, struct tile *tile, float *s
         tile->stack[i].l = scratch;
         scratch += round_up(n_q, PACKED_LANES);
     }
-    for (uint32_t i = 0; i < n_q; i++) {
-        uint32_t row = tile->first + i / tile->n_heads;
-        const float *from = args->q + (size_t)(tile->segment->row + row) * args->q_stride +
-                            (size_t)(tile->head + i % tile->n_heads) * dim;
-
-        if (args->kv->type == KV_BF16) {
-            job->device->kernels.round_bf16(tile->q + i * tile->o_stride, from, dim);
-        } else {
-            memcpy(tile->q + i * tile->o_stride, from, dim * sizeof(float));
-        }
-    }
+    load_queries(job, tile);
 }
 
 static void compute_tile(const struct attn_job *job, struct tile *tile, float *kernel_scratch)
@@ -272,8 +165,8 @@ static void compute_tile(const struct attn_job *job, struct tile *tile, float *k
     uint32_t n = 0;
 
     for (uint32_t block = 0; block < tile->n_blocks; block++) {
-        const uint8_t *k = page_head(kv, &job->keys, &job->values, tile->segment->pages[block],
-                                     (size_t)args->layer * kv->n_kv_heads + tile->kv_head);
+        const uint8_t *k =
+            kv_page_head(kv, &job->layout, tile->segment->pages[block], args->layer, tile->kv_head);
         struct partial *top = &tile->stack[n++];
 
         for (uint32_t i = 0; i < n_q; i++) {
@@ -283,12 +176,14 @@ static void compute_tile(const struct attn_job *job, struct tile *tile, float *k
         }
         kernels->attn_block(&(struct cpu_attn_block){
             .k = k,
-            .v = k + round_up(packed_bytes(&job->keys), CACHE_LINE),
+            .v = k + job->layout.v_offset,
             .head_dim = kv->head_dim,
             .kv = kv->type,
             .scale = args->scale,
             .q = tile->q,
             .q_stride = tile->o_stride,
+            .q8 = tile->q8,
+            .product = kernels->matmul_int8[DTYPE_Q8_0],
             .n_q = n_q,
             .valid = tile->valid,
             .m = top->m,
@@ -354,12 +249,11 @@ static uint32_t widest_group(const struct ops_attention *args)
 
 void cpu_op_attention(struct ops_device *device, const struct ops_attention *args)
 {
-    struct attn_job job = {.device = device, .args = args};
+    struct attn_job job = {.device = device, .args = args, .layout = kv_layout_of(args->kv)};
     uint32_t group = widest_group(args);
     uint32_t tile = args->kv->head_dim <= 256 ? MAX_TILE : MAX_TILE / 4;
 
     ENSURE_OP(group, <=, MAX_TILE);
-    kv_shapes(args->kv, &job.keys, &job.values);
     job.max_rows = MAX(tile / group, 1);
     for (uint32_t s = 0; s < args->n_segments; s++) {
         const struct ops_segment *segment = &args->segments[s];

@@ -50,10 +50,12 @@ static inline bool act_from_name(const char *name, enum act *ret_act)
 }
 
 /* What the KV cache holds, and with it the arithmetic of attention, which no act changes. KV_F32:
- * nothing is rounded. KV_BF16: q, k, v and attention weights are rounded to bf16. */
-enum kv_type { KV_F32, KV_BF16, KV_TYPE_COUNT };
+ * nothing is rounded. KV_BF16: q, k, v and attention weights are rounded to bf16. KV_INT8: q, k and
+ * v become integers of 8 bits with a scale for each 32 dimensions of a head (cpu/kernels.h says
+ * how). */
+enum kv_type { KV_F32, KV_BF16, KV_INT8, KV_TYPE_COUNT };
 
-static const char *const kv_type_names[KV_TYPE_COUNT] = {"f32", "bf16"};
+static const char *const kv_type_names[KV_TYPE_COUNT] = {"f32", "bf16", "int8"};
 
 static inline const char *kv_type_name(enum kv_type type)
 {

@@ -172,9 +172,13 @@ static void test_fixtures(void **state)
         if (is_bf16(entry->d_name)) {
             compare(path, "bf16", NULL);
             compare(path, "bf16", "f32");
+            compare(path, "bf16", "int8");
         }
         if (is_quantised(entry->d_name)) {
             compare(path, "int8", NULL);
+        }
+        if (strstr(entry->d_name, "q8_0") != NULL) {
+            compare(path, "int8", "int8");
         }
         n++;
     }

@@ -195,22 +195,57 @@ static void rope(float *x, const float *cos, const float *sin, uint32_t half)
     }
 }
 
+/* The product of query i and key j, whose matrix K is. */
+static float key_product(const struct cpu_attn_block *args, const struct packed *keys, uint32_t i,
+                         uint32_t j)
+{
+    float *row = args->scratch;
+
+    if (args->kv == KV_INT8) {
+        return integer_chain(&(struct cpu_matmul){.w = keys, .q = args->q8}, i, j, 0, keys->cols,
+                             0);
+    }
+    for (uint32_t d = 0; d < args->head_dim; d++) {
+        row[d] = packed_value(keys, j, d);
+    }
+    return chain(args->q + i * args->q_stride, row, 0, args->head_dim);
+}
+
+/* Dimension d of o: the sum over `valid` keys of their weights p times V. */
+static float value_product(const struct cpu_attn_block *args, const struct packed *values,
+                           const float p[KEYS], uint32_t valid, uint32_t d)
+{
+    const float *scales =
+        (const float *)(const void *)(args->v + cpu_v8_scale_offset(args->head_dim));
+    uint32_t group = d / QUANT_GROUP;
+    float weights[KEYS] = {0};
+    float column[KEYS] = {0};
+
+    for (uint32_t j = 0; j < valid; j++) {
+        if (args->kv == KV_INT8) {
+            size_t at = ((size_t)group * KEYS + j) * QUANT_GROUP + d % QUANT_GROUP;
+
+            weights[j] = p[j] * scales[group * KEYS + j];
+            column[j] = (float)(int8_t)args->v[at];
+        } else {
+            weights[j] = p[j];
+            column[j] = packed_value(values, d, j);
+        }
+    }
+    return chain(weights, column, 0, KEYS);
+}
+
 /* One query against one block. keys and values are the page's K and V as packed matrices. */
 static void attn_one(const struct cpu_attn_block *args, const struct packed *keys,
                      const struct packed *values, uint32_t i)
 {
-    const float *q = args->q + i * args->q_stride;
     uint32_t valid = args->valid[i];
     float p[KEYS] = {0};
     float lanes[LANES] = {0};
-    float *row = args->scratch;
     float m = -INFINITY;
 
     for (uint32_t j = 0; j < valid; j++) {
-        for (uint32_t d = 0; d < args->head_dim; d++) {
-            row[d] = packed_value(keys, j, d);
-        }
-        p[j] = chain(q, row, 0, args->head_dim) * args->scale;
+        p[j] = key_product(args, keys, i, j) * args->scale;
         m = p[j] > m ? p[j] : m;
     }
     for (uint32_t j = 0; j < valid; j++) {
@@ -223,10 +258,7 @@ static void attn_one(const struct cpu_attn_block *args, const struct packed *key
         round_bf16(p, p, KEYS);
     }
     for (uint32_t d = 0; d < args->head_dim; d++) {
-        for (uint32_t j = 0; j < KEYS; j++) {
-            row[j] = j < valid ? packed_value(values, d, j) : 0.0f;
-        }
-        args->o[i * args->o_stride + d] = chain(p, row, 0, KEYS);
+        args->o[i * args->o_stride + d] = value_product(args, values, p, valid, d);
     }
 }
 
@@ -236,8 +268,13 @@ static void attn_block(const struct cpu_attn_block *args)
     struct packed keys;
     struct packed values;
 
-    ENSURE(packed_init(&keys, dtype, KEYS, args->head_dim));
-    ENSURE(packed_init(&values, dtype, args->head_dim, KEYS));
+    if (args->kv == KV_INT8) {
+        ENSURE(
+            packed_init(&keys, DTYPE_Q8_0, KEYS, (uint32_t)round_up(args->head_dim, QUANT_GROUP)));
+    } else {
+        ENSURE(packed_init(&keys, dtype, KEYS, args->head_dim));
+    }
+    ENSURE(packed_init(&values, dtype, args->head_dim, KEYS)); /* INT8: not used */
     packed_attach(&keys, args->k);
     packed_attach(&values, args->v);
     for (uint32_t i = 0; i < args->n_q; i++) {

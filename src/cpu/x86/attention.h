@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "cpu/x86/attention_int8.h"
 #include "cpu/x86/canon_vec.h"
 #include "cpu/x86/matmul.h"
 #include "cpu/x86/rows.h"
@@ -53,19 +54,52 @@ static void attn_product(const struct attn *attn, struct packed *w, uint32_t pan
     }
 }
 
+/* The greatest `valid`. */
+static uint32_t attn_most(const struct attn *attn)
+{
+    uint32_t most = 0;
+
+    for (uint32_t i = 0; i < attn->n; i++) {
+        most = MAX(most, attn->args->valid[attn->first + i]);
+    }
+    return most;
+}
+
+static void attn_scores_int8(const struct attn *attn)
+{
+    const struct quant *q8 = &attn->args->q8;
+    size_t group = (size_t)attn->first * q8->n_groups;
+    uint32_t bounds[2] = {0, q8->n_groups * QUANT_GROUP};
+    uint8_t merges[1] = {0};
+    struct packed keys;
+
+    ENSURE(packed_init(&keys, DTYPE_Q8_0, ATTN_KEYS, bounds[1]));
+    packed_attach(&keys, attn->args->k);
+    keys.leaves = (struct leaf_plan){
+        .n_leaves = 1, .n_roots = 1, .depth = 1, .bounds = bounds, .merges = merges};
+    attn->args->product(&(struct cpu_matmul){
+        .w = &keys,
+        .q = {.n_groups = q8->n_groups,
+              .codes = q8->codes + group * QUANT_GROUP,
+              .scales = q8->scales + group,
+              .sums = q8->sums + group},
+        .y = attn->p,
+        .y_stride = ATTN_KEYS,
+        .m = attn->n,
+        .panel_end = (uint32_t)div_up(attn_most(attn), PACKED_LANES),
+        .scratch = attn->scratch,
+    });
+}
+
 static void attn_scores(const struct attn *attn)
 {
     const struct cpu_attn_block *args = attn->args;
     struct packed keys;
-    uint32_t most = 0;
 
-    for (uint32_t i = 0; i < attn->n; i++) {
-        most = MAX(most, args->valid[attn->first + i]);
-    }
     ENSURE(packed_init(&keys, args->kv == KV_BF16 ? DTYPE_BF16 : DTYPE_F32, ATTN_KEYS,
                        args->head_dim));
     packed_attach(&keys, args->k);
-    attn_product(attn, &keys, (uint32_t)div_up(most, PACKED_LANES), attn->n,
+    attn_product(attn, &keys, (uint32_t)div_up(attn_most(attn), PACKED_LANES), attn->n,
                  &(struct cpu_matmul){
                      .x = args->q + attn->first * args->q_stride,
                      .x_stride = args->q_stride,
@@ -202,6 +236,28 @@ static void attn_values(const struct attn *attn)
     }
 }
 
+static void attn_values_int8(const struct attn *attn)
+{
+    const struct cpu_attn_block *args = attn->args;
+    const float *scales = (const void *)(args->v + cpu_v8_scale_offset(args->head_dim));
+    float *weights = attn->scratch;
+
+    for (uint32_t dim = 0; dim < args->head_dim; dim += V8_DIMS) {
+        v8_weights(attn->p, scales, args->valid + attn->first, attn->n, weights);
+        v8_product(&(struct v8_group){
+            .codes = args->v + (size_t)dim * V8_KEYS,
+            .weights = weights,
+            .n = attn->n,
+            .n_keys = (uint32_t)round_up(attn_most(attn), 2),
+            .o = args->o + attn->first * args->o_stride + dim,
+            .o_stride = args->o_stride,
+            .dims = MIN(args->head_dim - dim, V8_DIMS),
+            .scratch = weights + ATTN_QUERIES * V8_KEYS,
+        });
+        scales += V8_KEYS;
+    }
+}
+
 static void attn_block(const struct cpu_attn_block *args)
 {
     struct attn attn = {
@@ -209,11 +265,19 @@ static void attn_block(const struct cpu_attn_block *args)
 
     for (; attn.first < args->n_q; attn.first += attn.n) {
         attn.n = MIN(args->n_q - attn.first, ATTN_QUERIES);
-        attn_scores(&attn);
+        if (args->kv == KV_INT8) {
+            attn_scores_int8(&attn);
+        } else {
+            attn_scores(&attn);
+        }
         for (uint32_t i = 0; i < attn.n; i++) {
             attn_softmax(args, attn.first + i, attn.p + i * ATTN_KEYS);
         }
-        attn_values(&attn);
+        if (args->kv == KV_INT8) {
+            attn_values_int8(&attn);
+        } else {
+            attn_values(&attn);
+        }
     }
     vec_leave();
 }
