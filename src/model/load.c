@@ -385,9 +385,9 @@ static enum status take_stores(struct model *model, struct model_layout *layout,
     return STATUS_OK;
 }
 
-/* Bytes that the weights take of each store: plain panels in place of those at 12 bits. Of an
- * embedding that the ranks fill together, other ranks' panels may not have been written: they count
- * as if they were at 12 bits. */
+/* Bytes that the weights take of each store, with the panels that lie plain beside their place at
+ * 12 bits. Of an embedding that the ranks fill together, other ranks' panels may not have been
+ * written: they count as if they were at 12 bits. */
 static void count_used(struct model *model, const struct model_layout *layout)
 {
     memcpy(model->used, layout->bytes, sizeof(model->used));
@@ -398,8 +398,7 @@ static void count_used(struct model *model, const struct model_layout *layout)
              packed != NULL && packed->dtype == DTYPE_BF16_12 && panel < packed->n_panels;
              panel++) {
             if (bf16_12_head(packed, panel)->n_patches == BF16_12_PLAIN) {
-                model->used[layout->pieces[i].store] +=
-                    packed->panel_plain_bytes - packed->panel_code_bytes;
+                model->used[layout->pieces[i].store] += packed->panel_plain_bytes;
             }
         }
     }

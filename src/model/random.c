@@ -26,8 +26,16 @@ static inline uint32_t two_elements(uint32_t hash)
     return (hash & 0x80ff80ffu) + 0x3c003c00u;
 }
 
-/* The rows of one panel; out is zero and [pairs] of 16 lanes. */
-static void fill_panel(const struct model_piece *piece, uint32_t panel, uint32_t key, uint32_t *out)
+/* Where a panel's pairs of elements go: pair i of a lane is out[i * pair + lane * lane]. */
+struct pairs_layout {
+    uint32_t *out;
+    size_t pair;
+    size_t lane;
+};
+
+/* The rows of one panel. */
+static void fill_pairs(const struct model_piece *piece, uint32_t panel, uint32_t key,
+                       const struct pairs_layout *to)
 {
     uint32_t first = panel * PACKED_LANES;
     uint32_t n_lanes = MIN(piece->packed->rows - first, (uint32_t)PACKED_LANES);
@@ -41,20 +49,26 @@ static void fill_panel(const struct model_piece *piece, uint32_t panel, uint32_t
         uint32_t column = (piece->col_begin / 2 + i) * 0x9e3779b9u;
 
         for (uint32_t lane = 0; lane < n_lanes; lane++) {
-            out[(size_t)i * PACKED_LANES + lane] = two_elements(mix(row_keys[lane] + column));
+            to->out[i * to->pair + lane * to->lane] = two_elements(mix(row_keys[lane] + column));
         }
     }
     if (piece->packed->cols % 2 != 0) { /* the last element is padded with zero */
         uint32_t column = (piece->col_begin / 2 + n_pairs) * 0x9e3779b9u;
 
         for (uint32_t lane = 0; lane < n_lanes; lane++) {
-            out[(size_t)n_pairs * PACKED_LANES + lane] =
+            to->out[n_pairs * to->pair + lane * to->lane] =
                 two_elements(mix(row_keys[lane] + column)) & 0xffff;
         }
     }
 }
 
-/* The same elements at 12 bits: they have two high bytes. */
+/* The same as BF16 lies; out is zero. */
+static void fill_panel(const struct model_piece *piece, uint32_t panel, uint32_t key, uint32_t *out)
+{
+    fill_pairs(piece, panel, key, &(struct pairs_layout){out, PACKED_LANES, 1});
+}
+
+/* And at 12 bits: they have two high bytes, so that none is a patch. */
 static void fill_bf16_12(const struct model_piece *piece, uint32_t panel, uint32_t key,
                          uint8_t *storage)
 {
@@ -62,19 +76,14 @@ static void fill_bf16_12(const struct model_piece *piece, uint32_t panel, uint32
     uint32_t n_lanes = MIN(packed->rows - panel * PACKED_LANES, (uint32_t)PACKED_LANES);
     size_t n_pairs = div_up(packed->cols, 2);
     uint32_t *pairs = xcalloc(n_pairs * PACKED_LANES, sizeof(*pairs));
-    uint32_t *rows = xcalloc(n_pairs * PACKED_LANES, sizeof(*rows));
-    const uint8_t *lanes[PACKED_LANES] = {NULL};
+    const uint8_t *rows[PACKED_LANES] = {NULL};
 
-    fill_panel(piece, panel, key, pairs);
+    fill_pairs(piece, panel, key, &(struct pairs_layout){pairs, 1, n_pairs});
     for (uint32_t lane = 0; lane < n_lanes; lane++) {
-        for (size_t i = 0; i < n_pairs; i++) {
-            rows[lane * n_pairs + i] = pairs[i * PACKED_LANES + lane];
-        }
-        lanes[lane] = (const uint8_t *)(rows + lane * n_pairs);
+        rows[lane] = (const uint8_t *)(pairs + lane * n_pairs);
     }
-    ENSURE(bf16_12_pack(packed, lanes, storage + panel * packed->panel_code_bytes,
+    ENSURE(bf16_12_pack(packed, rows, storage + panel * packed->panel_code_bytes,
                         storage + packed_scale_offset(packed) + panel * packed->panel_scale_bytes));
-    free(rows);
     free(pairs);
 }
 

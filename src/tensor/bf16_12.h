@@ -2,9 +2,9 @@
 /*
  * BF16 at 12 bits, without loss (docs/decisions/0016): an element's low byte (last exponent bit and
  * mantissa) as it is, its high byte (sign and upper exponent bits) as a 4-bit code into the panel's
- * table of the sixteen most frequent ones. Elements with another high byte are patched: their codes
- * may be anything, and the panel's record lists what belongs there. A panel with more of them than
- * its record holds lies plain, in memory that is touched for such panels alone.
+ * table of sixteen, about the most frequent ones. Elements with another high byte are patched:
+ * their codes may be anything, and the panel's record lists what belongs there. A panel with more
+ * of them than its record holds lies plain, in memory that is touched for such panels alone.
  *
  * The layout of a panel, beside those of tensor/packed.h:
  *
@@ -75,7 +75,7 @@ const uint32_t *bf16_12_patches(const struct packed *w, uint32_t panel, uint32_t
 
 /* Lays out one panel from its rows, NULL past the end (which makes them zero), as files store them
  * (w->cols elements of BF16), into codes and record, which are zero. False if there are too many
- * patches: the record then says that the panel lies plain, and the codes are not touched. */
+ * patches: the record then says that the panel lies plain, and the codes may be anything. */
 bool bf16_12_pack(const struct packed *w, const uint8_t *const rows[PACKED_LANES], uint8_t *codes,
                   uint8_t *record);
 
