@@ -21,22 +21,40 @@
 
 enum { MAX_VOCAB = 4096 };
 
+static struct engine *create(const struct engine_options *options)
+{
+    struct engine *engine = NULL;
+    struct err err = {0};
+
+    if (engine_create(options, &engine, &err) != STATUS_OK) {
+        fail_msg("%s", err.text);
+    }
+    return engine;
+}
+
 static struct engine *open_engine(const char *path, uint32_t max_context, uint32_t max_chunk)
 {
-    struct engine_options options = {
+    return create(&(struct engine_options){
         .path = path,
         .n_threads = 2,
         .max_context = max_context,
         .max_chunk = max_chunk,
         .ops = &cpu_ops,
-    };
-    struct engine *engine = NULL;
-    struct err err = {0};
+    });
+}
 
-    if (engine_create(&options, &engine, &err) != STATUS_OK) {
-        fail_msg("%s", err.text);
-    }
-    return engine;
+/* The same with a type of the KV cache. */
+static struct engine *open_with_kv(const char *path, enum kv_type kv)
+{
+    return create(&(struct engine_options){
+        .path = path,
+        .n_threads = 2,
+        .kv_given = true,
+        .kv = kv,
+        .max_context = 256,
+        .max_chunk = 64,
+        .ops = &cpu_ops,
+    });
 }
 
 /* The logits of the last of n tokens, for memory comparison. */
@@ -138,16 +156,15 @@ static void test_batch(void **state)
 }
 
 /* A kept prefix gives what a cold start gives, also when the page held other positions before. */
-static void test_truncate(void **state)
+static void check_truncate(enum kv_type kv)
 {
-    struct engine *engine = open_engine(FIXTURE("qwen3-f32"), 256, 64);
+    struct engine *engine = open_with_kv(FIXTURE("qwen3-f32"), kv);
     struct sequence sequence;
     struct last warm;
     struct last cold;
     int32_t tokens[160];
     int32_t other[160];
 
-    (void)state;
     make_tokens(tokens, 160, 0);
     make_tokens(other, 160, 77);
     sequence_init(&sequence, engine);
@@ -159,6 +176,44 @@ static void test_truncate(void **state)
     assert_memory_equal(warm.logits, cold.logits, cold.vocab * sizeof(float));
     sequence_release(&sequence);
     engine_destroy(&engine);
+}
+
+static void test_truncate(void **state)
+{
+    (void)state;
+    for (unsigned kv = 0; kv < KV_TYPE_COUNT; kv++) {
+        check_truncate((enum kv_type)kv);
+    }
+}
+
+/* Each type takes the memory that it is chosen for, and computes something else. */
+static void test_kv_types(void **state)
+{
+    static const double shares[KV_TYPE_COUNT] = {[KV_F32] = 1, [KV_BF16] = 0.5, [KV_INT8] = 0.28};
+    struct last last[KV_TYPE_COUNT];
+    uint64_t most = 0;
+    int32_t tokens[100];
+
+    (void)state;
+    make_tokens(tokens, 100, 3);
+    for (unsigned kv = 0; kv < KV_TYPE_COUNT; kv++) {
+        struct engine *engine = open_with_kv(FIXTURE("qwen3-bf16"), (enum kv_type)kv);
+        struct sequence sequence;
+        char name[16];
+
+        snprintf(name, sizeof(name), " kv %s", kv_type_name((enum kv_type)kv));
+        assert_non_null(strstr(engine_arith_class(engine), name));
+        most = MAX(most, engine_kv_bytes(engine));
+        assert_true((double)engine_kv_bytes(engine) <= shares[kv] * (double)most);
+        sequence_init(&sequence, engine);
+        extend(&sequence, tokens, 100, &last[kv]);
+        sequence_release(&sequence);
+        engine_destroy(&engine);
+        for (unsigned i = 0; i < kv; i++) {
+            assert_memory_not_equal(last[kv].logits, last[i].logits,
+                                    last[kv].vocab * sizeof(float));
+        }
+    }
 }
 
 static void test_limits(void **state)
@@ -290,9 +345,9 @@ static void test_nan(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch),  cmocka_unit_test(test_truncate),
-        cmocka_unit_test(test_limits), cmocka_unit_test(test_bytes_read),
-        cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_batch),      cmocka_unit_test(test_truncate),
+        cmocka_unit_test(test_kv_types),   cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_bytes_read), cmocka_unit_test(test_nan),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,6 +47,8 @@ struct job {
     bool keep_weights;
     bool keep_host;
     bool keep_kv;
+    bool kv_given;
+    enum kv_type kv;
     uint32_t begin;
     uint32_t end;
     float *logits;
@@ -173,6 +175,8 @@ static void *run_rank(void *arg)
         .max_context = N_TOKENS,
         .max_chunk = CHUNK,
         .max_wants = CHUNK,
+        .kv_given = job->kv_given,
+        .kv = job->kv,
         .ops = &cpu_ops,
         .comm = run->comm,
         .memory = job->memory == NULL ? NULL : &memory,
@@ -333,10 +337,9 @@ static void expect_equal(const struct job *job, const float *expected, const cha
 }
 
 /* Load, respawn, respawn in the middle of a sequence. */
-static void check_world(const char *path, uint32_t n_ranks)
+static void check_world(struct job job, uint32_t n_ranks)
 {
-    struct job job = {.path = path, .end = N_TOKENS};
-    uint64_t bytes = bytes_to_read(path, &job.config, n_ranks);
+    uint64_t bytes = bytes_to_read(job.path, &job.config, n_ranks);
     struct rank_run runs[MAX_RANKS];
     struct memory memory;
     float *expected = reference(&job);
@@ -381,10 +384,21 @@ static void test_worlds(void **state)
         bytes_to_read(paths[i], &config, 1);
         n_tied += config.tied;
         for (uint32_t n = 1; n <= MAX_RANKS; n++) {
-            check_world(paths[i], n);
+            check_world((struct job){.path = paths[i], .end = N_TOKENS}, n);
         }
     }
     assert_in_range(n_tied, 1, ARRAY_LEN(paths) - 1);
+}
+
+static void test_worlds_with_kv_of_integers(void **state)
+{
+    struct job job = {
+        .path = FIXTURE("llama-f32"), .end = N_TOKENS, .kv_given = true, .kv = KV_INT8};
+
+    (void)state;
+    check_world(job, 2);
+    job.path = FIXTURE("gguf-q8_0");
+    check_world(job, 1);
 }
 
 /* A world rebuilt on fewer ranks: other shares of the weights, but the same embedding. */
@@ -495,6 +509,29 @@ static void test_other_model(void **state)
     free(job.logits);
 }
 
+/* Kept KV pages of another type are refused, however large. */
+static void test_other_kv_type(void **state)
+{
+    struct job job = {.config = random_config, .end = 10, .kv_given = true, .kv = KV_INT8};
+    struct rank_run runs[MAX_RANKS];
+    struct memory memory;
+
+    (void)state;
+    memory_init(&memory);
+    job.memory = &memory;
+    job.logits = xcalloc((size_t)N_TOKENS * job.config.vocab, sizeof(float));
+    expect_ok(&job, 2, runs);
+    job.keep_weights = job.keep_host = job.keep_kv = true;
+    job.kv = KV_BF16;
+    run_world(&job, 2, runs);
+    assert_int_equal(runs[0].status, STATUS_INVALID);
+    assert_non_null(strstr(runs[0].err.text, "KV pages"));
+    job.kv = KV_INT8;
+    expect_ok(&job, 2, runs);
+    memory_release(&memory);
+    free(job.logits);
+}
+
 /* A result that is not a number ends the step on all ranks, also on one without a row of the
  * vocabulary, and none waits for another. */
 static void test_nan(void **state)
@@ -551,9 +588,10 @@ static void test_changed_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_worlds),       cmocka_unit_test(test_fewer_ranks),
-        cmocka_unit_test(test_random),       cmocka_unit_test(test_other_model),
-        cmocka_unit_test(test_changed_file), cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_worlds),        cmocka_unit_test(test_worlds_with_kv_of_integers),
+        cmocka_unit_test(test_other_kv_type), cmocka_unit_test(test_fewer_ranks),
+        cmocka_unit_test(test_random),        cmocka_unit_test(test_other_model),
+        cmocka_unit_test(test_changed_file),  cmocka_unit_test(test_nan),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

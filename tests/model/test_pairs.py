@@ -28,8 +28,9 @@ FACTORS = {
     "threads": [1, 2, 3],
     "level": ["ref", "avx2", "avx512"],
     "architecture": random_model.ARCHITECTURES,
-    # BF16 is computed in bf16 unless told else, quantised types in f32
-    "weights": [*random_model.TYPES, "BF16 in f32", "Q8_0 in int8", "Q4_K in int8"],
+    # BF16 is computed in bf16 unless told else, quantised types in f32; "over": the KV cache
+    "weights": [*random_model.TYPES, "BF16 in f32", "Q8_0 in int8", "Q4_K in int8", "BF16 over int8",
+                "Q8_0 in int8 over int8"],
 }
 Row = collections.namedtuple("Row", FACTORS)
 MODELS = list(itertools.product(FACTORS["architecture"], FACTORS["weights"]))
@@ -94,12 +95,14 @@ class Models:
         return self.folder / f"{architecture}-{dtype}.gguf"
 
     def logits(self, row):
-        dtype, _, act = row.weights.partition(" in ")
+        weights, _, kv = row.weights.partition(" over ")
+        dtype, _, act = weights.partition(" in ")
         out = self.folder / f"{'-'.join(map(str, row))}.npy".replace(" ", "-")
         process = self.run(
             "logits", self.path(row.architecture, dtype), "--prompt-ids", self.prompt, "--out", out,
             "--tp", row.ranks, "--chunk", row.chunk, "--threads", row.threads, "--cpu-mask", row.level,
-            "--hang-ms", HANG_MS, *(["--act", act] if act else []))
+            "--hang-ms", HANG_MS, *(["--act", act] if act else []),
+            *(["--kv", kv] if kv else []))
         assert process.returncode == 0, f"{row}: {process.stderr}"
         assert not process.stderr, f"{row}: {process.stderr}"  # a level that is not used, a rebuild
         logits = np.load(out)
