@@ -10,16 +10,31 @@
 
 extern const struct ops cpu_ops;
 
-/* Instruction set levels, ascending; each includes those before it. */
-enum cpu_level { CPU_LEVEL_REF, CPU_LEVEL_AVX2, CPU_LEVEL_AVX512, CPU_LEVEL_COUNT };
+/* Instruction set levels, ascending. Each takes over what it computes faster; a processor may lack
+ * one in the middle (no AVX-512 processor before Granite Rapids has AVX-VNNI). */
+enum cpu_level {
+    CPU_LEVEL_REF,
+    CPU_LEVEL_AVX2,
+    CPU_LEVEL_AVXVNNI,
+    CPU_LEVEL_AVX512,
+    CPU_LEVEL_AVX512VNNI,
+    CPU_LEVEL_COUNT
+};
 
+/* "ref", "avx2", "avx-vnni", "avx512", "avx512-vnni" */
 const char *cpu_level_name(enum cpu_level level);
 
-/* By name ("ref", "avx2", "avx512") or number; STATUS_INVALID lists the names. */
+/* By name or number; STATUS_INVALID lists the names. */
 NODISCARD enum status cpu_level_parse(const char *text, enum cpu_level *ret_level, struct err *err);
 
-/* The highest level the processor and the operating system support. */
+/* Whether the processor and the operating system support a level and what it builds on. */
+bool cpu_level_is_supported(enum cpu_level level);
+
+/* The highest that is supported. */
 enum cpu_level cpu_level_supported(void);
+
+/* Overrides in the table what one level computes faster; the level is supported and not REF. */
+void cpu_kernels_add_level(struct cpu_kernels *kernels, enum cpu_level level);
 
 /* Fills the table for the highest level that is supported, at most `most`, and equal to the
  * reference in the start-up check (cpu/selfcheck.h); a level that differs is logged and left out.

@@ -140,4 +140,6 @@ struct cpu_kernels {
 void cpu_kernels_init_ref(struct cpu_kernels *kernels);
 /* Override entries, and level, with what the instruction set offers; call in ascending order. */
 void cpu_kernels_init_avx2(struct cpu_kernels *kernels);
+void cpu_kernels_init_avxvnni(struct cpu_kernels *kernels);
 void cpu_kernels_init_avx512(struct cpu_kernels *kernels);
+void cpu_kernels_init_avx512vnni(struct cpu_kernels *kernels);

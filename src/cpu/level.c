@@ -9,7 +9,8 @@
 #include "base/float_env.h"
 #include "cpu/selfcheck.h"
 
-static const char *const names[CPU_LEVEL_COUNT] = {"ref", "avx2", "avx512"};
+static const char *const names[CPU_LEVEL_COUNT] = {"ref", "avx2", "avx-vnni", "avx512",
+                                                   "avx512-vnni"};
 
 const char *cpu_level_name(enum cpu_level level)
 {
@@ -24,53 +25,100 @@ enum status cpu_level_parse(const char *text, enum cpu_level *ret_level, struct 
             return STATUS_OK;
         }
     }
-    return err_set(err, STATUS_INVALID, "--cpu-mask: '%s' is none of ref, avx2, avx512", text);
+    return err_set(err, STATUS_INVALID,
+                   "--cpu-mask: '%s' is none of ref, avx2, avx-vnni, avx512, avx512-vnni", text);
 }
 
 #if defined(__x86_64__)
 
-/* F16C, which not every compiler's run-time support knows by name: leaf 1, ECX bit 29. */
-static bool has_f16c(void)
+/* One bit of what the processor says of itself; for those that not every compiler's run-time
+ * support knows by name. */
+static bool has_bit(unsigned leaf, unsigned subleaf, unsigned reg, unsigned bit)
 {
-    unsigned a;
-    unsigned b;
-    unsigned c;
-    unsigned d;
+    unsigned found[4] = {0};
 
-    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & 1u << 29) != 0;
+    return __get_cpuid_count(leaf, subleaf, &found[0], &found[1], &found[2], &found[3]) != 0 &&
+           (found[reg] >> bit & 1) != 0;
+}
+
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi2") && has_bit(1, 0, 2, 29) /* F16C */;
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+bool cpu_level_is_supported(enum cpu_level level)
+{
+    /* the compiler's run-time support checks that the operating system saves the registers */
+    __builtin_cpu_init();
+    switch (level) {
+    case CPU_LEVEL_REF:
+        return true;
+    case CPU_LEVEL_AVX2:
+        return has_avx2();
+    case CPU_LEVEL_AVXVNNI:
+        return has_avx2() && has_bit(7, 1, 0, 4);
+    case CPU_LEVEL_AVX512:
+        return has_avx512();
+    case CPU_LEVEL_AVX512VNNI:
+        return has_avx512() && __builtin_cpu_supports("avx512vnni");
+    default:
+        return false;
+    }
+}
+
+void cpu_kernels_add_level(struct cpu_kernels *kernels, enum cpu_level level)
+{
+    static void (*const inits[CPU_LEVEL_COUNT])(struct cpu_kernels *) = {
+        [CPU_LEVEL_AVX2] = cpu_kernels_init_avx2,
+        [CPU_LEVEL_AVXVNNI] = cpu_kernels_init_avxvnni,
+        [CPU_LEVEL_AVX512] = cpu_kernels_init_avx512,
+        [CPU_LEVEL_AVX512VNNI] = cpu_kernels_init_avx512vnni,
+    };
+
+    inits[level](kernels);
+}
+
+#else
+
+/* Other processors have the reference alone so far. */
+bool cpu_level_is_supported(enum cpu_level level)
+{
+    return level == CPU_LEVEL_REF;
+}
+
+void cpu_kernels_add_level(struct cpu_kernels *kernels, enum cpu_level level)
+{
+    (void)kernels;
+    (void)level;
 }
 
 #endif
 
 enum cpu_level cpu_level_supported(void)
 {
-#if defined(__x86_64__)
-    /* the compiler's run-time support checks that the operating system saves the registers */
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !has_f16c() ||
-        !__builtin_cpu_supports("bmi2")) {
-        return CPU_LEVEL_REF;
-    }
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq")) {
-        return CPU_LEVEL_AVX2;
-    }
-    return CPU_LEVEL_AVX512;
-#else
-    return CPU_LEVEL_REF;
-#endif
-}
+    enum cpu_level level = CPU_LEVEL_COUNT - 1;
 
-#if defined(__x86_64__)
+    while (!cpu_level_is_supported(level)) {
+        level--;
+    }
+    return level;
+}
 
 /* Adds one level to the table if it gives the reference's bits. */
 static bool add_level(struct cpu_kernels *kernels, const struct cpu_kernels *ref,
-                      void (*init)(struct cpu_kernels *))
+                      enum cpu_level level)
 {
     struct cpu_kernels candidate = *kernels;
     const char *differs;
 
-    init(&candidate);
+    cpu_kernels_add_level(&candidate, level);
     differs = cpu_selfcheck(&candidate, ref);
     if (differs != NULL) {
         log_warn("%s kernels are not used on this processor: %s differs from the reference",
@@ -81,31 +129,18 @@ static bool add_level(struct cpu_kernels *kernels, const struct cpu_kernels *ref
     return true;
 }
 
-static enum cpu_level add_levels(struct cpu_kernels *kernels, enum cpu_level limit)
+static enum cpu_level add_levels(struct cpu_kernels *kernels, enum cpu_level most)
 {
     const struct cpu_kernels ref = *kernels;
     enum cpu_level level = CPU_LEVEL_REF;
 
-    if (limit >= CPU_LEVEL_AVX2 && add_level(kernels, &ref, cpu_kernels_init_avx2)) {
-        level = CPU_LEVEL_AVX2;
-    }
-    if (limit >= CPU_LEVEL_AVX512 && add_level(kernels, &ref, cpu_kernels_init_avx512)) {
-        level = CPU_LEVEL_AVX512;
+    for (enum cpu_level at = CPU_LEVEL_REF + 1; at <= most; at++) {
+        if (cpu_level_is_supported(at) && add_level(kernels, &ref, at)) {
+            level = at;
+        }
     }
     return level;
 }
-
-#else
-
-/* Other processors have the reference alone so far. */
-static enum cpu_level add_levels(struct cpu_kernels *kernels, enum cpu_level limit)
-{
-    (void)kernels;
-    (void)limit;
-    return CPU_LEVEL_REF;
-}
-
-#endif
 
 enum cpu_level cpu_kernels_init(struct cpu_kernels *kernels, enum cpu_level most)
 {
@@ -114,7 +149,7 @@ enum cpu_level cpu_kernels_init(struct cpu_kernels *kernels, enum cpu_level most
 
     cpu_kernels_init_ref(kernels);
     float_env_enter(&fenv);
-    level = add_levels(kernels, MIN(most, cpu_level_supported()));
+    level = add_levels(kernels, most);
     float_env_leave(&fenv);
     return level;
 }

@@ -25,8 +25,8 @@ double cpu_peak_flops(enum cpu_level level, uint32_t ms)
     double flops = 0;
 
 #if defined(__x86_64__)
-    loop = level == CPU_LEVEL_AVX512 ? cpu_peak_avx512
-           : level == CPU_LEVEL_AVX2 ? cpu_peak_avx2
+    loop = level >= CPU_LEVEL_AVX512 ? cpu_peak_avx512
+           : level >= CPU_LEVEL_AVX2 ? cpu_peak_avx2
                                      : loop;
 #else
     (void)level;

@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "cpu/cpu.h"
+#include "cpu/emulated/emulated.h"
 #include "kernel_random.h"
 
 /* Random elements at 12 bits. Of three panels one has values of 2^-100 sprinkled in, which are
@@ -162,25 +163,37 @@ static inline size_t kernel_differs(const float *a, const float *b, size_t n)
     return n;
 }
 
+enum { KERNEL_LEVELS_MAX = CPU_LEVEL_COUNT + 1 };
+
 /* The levels this machine has beside the reference. Says which it has not. */
-static inline uint32_t kernel_levels(struct cpu_kernels levels[2])
+static inline uint32_t kernel_levels(struct cpu_kernels levels[KERNEL_LEVELS_MAX])
 {
-    enum cpu_level supported = cpu_level_supported();
     uint32_t n = 0;
 
-#if defined(__x86_64__)
-    if (supported >= CPU_LEVEL_AVX2) {
+    for (enum cpu_level level = CPU_LEVEL_REF + 1; level < CPU_LEVEL_COUNT; level++) {
+        if (!cpu_level_is_supported(level)) {
+            print_message("%s kernels are not tested: this processor cannot run them\n",
+                          cpu_level_name(level));
+            continue;
+        }
         cpu_kernels_init_ref(&levels[n]);
-        cpu_kernels_init_avx2(&levels[n++]);
+        cpu_kernels_add_level(&levels[n++], level);
     }
-    if (supported >= CPU_LEVEL_AVX512) {
+    return n;
+}
+
+/* And what stands in for levels it may lack, behind the first n. */
+static inline uint32_t kernel_stand_ins(struct cpu_kernels levels[KERNEL_LEVELS_MAX], uint32_t n)
+{
+#ifdef KERNEL_STAND_INS
+    if (cpu_level_is_supported(CPU_LEVEL_AVX2)) { /* what they are compiled for */
         cpu_kernels_init_ref(&levels[n]);
-        cpu_kernels_init_avx512(&levels[n++]);
+        emulated_kernels_init_16(&levels[n++]);
+        cpu_kernels_init_ref(&levels[n]);
+        emulated_kernels_init_8(&levels[n++]);
     }
+#else
+    (void)levels;
 #endif
-    for (int level = (int)supported + 1; level < CPU_LEVEL_COUNT; level++) {
-        print_message("%s kernels are not tested: this processor cannot run them\n",
-                      cpu_level_name((enum cpu_level)level));
-    }
     return n;
 }

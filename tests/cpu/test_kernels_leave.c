@@ -41,7 +41,7 @@ static bool upper_in_use(void)
  */
 static void skip_unless_visible(const struct kernel_fixture *fixture)
 {
-    if (fixture->n_levels == 0 || !can_tell()) {
+    if (fixture->n_real == 0 || !can_tell()) {
         print_message(
             "skipped: no vector level, or XGETBV does not tell which registers are in use\n");
         skip();
@@ -88,21 +88,21 @@ static void test_products(void **state)
                 kernel_packed_init(&w, (enum dtype)dtype, shapes[s][0], shapes[s][1]);
                 kernel_fill_packed(&fixture->random, &w, KIND_NORMAL);
                 leaf_plan_init_single(&w.leaves, shapes[s][1]);
-                for (uint32_t i = 0; i < fixture->n_levels * 16; i++) {
+                for (uint32_t i = 0; i < fixture->n_real * 16; i++) {
                     struct cpu_matmul args = {.w = &w,
                                               .x = x,
                                               .x_stride = 320,
                                               .y = y,
                                               .y_stride = 160,
-                                              .m = 1 + i / fixture->n_levels,
+                                              .m = 1 + i / fixture->n_real,
                                               .panel_end = w.n_panels,
                                               .scratch = fixture->scratch};
 
                     clear_upper();
-                    fixture->levels[i % fixture->n_levels].matmul[dtype](&args);
+                    fixture->levels[i % fixture->n_real].matmul[dtype](&args);
                     assert_false(upper_in_use());
                     if (dtype_is_quantised((enum dtype)dtype)) {
-                        product_int8(&fixture->levels[i % fixture->n_levels], &args);
+                        product_int8(&fixture->levels[i % fixture->n_real], &args);
                     }
                 }
                 kernel_packed_release(&w);
@@ -123,7 +123,7 @@ static void test_rows(void **state)
         float b[160] = {0};
         float y[160] = {0};
 
-        for (uint32_t l = 0; l < fixture->n_levels; l++) {
+        for (uint32_t l = 0; l < fixture->n_real; l++) {
             const struct cpu_kernels *kernels = &fixture->levels[l];
 
             clear_upper();
@@ -160,7 +160,7 @@ static void test_attention(void **state)
     assert_non_null(page);
     memset(page, 0x3c, KEYS * HEAD_DIM * 4);
     for (uint32_t keys = 1; keys <= KEYS; keys++) {
-        for (uint32_t i = 0; i < 2 * fixture->n_levels; i++) {
+        for (uint32_t i = 0; i < 2 * fixture->n_real; i++) {
             uint32_t valid[QUERIES];
             float m[QUERIES];
             float l[QUERIES];

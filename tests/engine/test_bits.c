@@ -107,16 +107,17 @@ static struct collected run(const char *path, const char *act, const char *kv,
 static void compare(const char *path, const char *act, const char *kv)
 {
     static const struct variant variants[] = {
-        {CPU_LEVEL_REF, 2, 9},     {CPU_LEVEL_AVX2, 1, N_TOKENS},   {CPU_LEVEL_AVX2, 2, 1},
-        {CPU_LEVEL_AVX2, 3, 13},   {CPU_LEVEL_AVX512, 1, N_TOKENS}, {CPU_LEVEL_AVX512, 2, 1},
-        {CPU_LEVEL_AVX512, 3, 67}, {CPU_LEVEL_AVX512, 5, 4},
+        {CPU_LEVEL_REF, 2, 9},           {CPU_LEVEL_AVX2, 1, N_TOKENS},
+        {CPU_LEVEL_AVX2, 2, 1},          {CPU_LEVEL_AVX2, 3, 13},
+        {CPU_LEVEL_AVX512, 1, N_TOKENS}, {CPU_LEVEL_AVX512VNNI, 2, 1},
+        {CPU_LEVEL_AVX512VNNI, 3, 67},   {CPU_LEVEL_AVXVNNI, 5, 4},
     };
     struct collected expected = run(path, act, kv, &(struct variant){CPU_LEVEL_REF, 1, N_TOKENS});
 
     for (size_t i = 0; i < ARRAY_LEN(variants); i++) {
         struct collected got;
 
-        if (variants[i].level > cpu_level_supported()) {
+        if (!cpu_level_is_supported(variants[i].level)) {
             continue;
         }
         got = run(path, act, kv, &variants[i]);

@@ -9,7 +9,7 @@
 #include "cpu/x86/gemv.h"
 #include "cpu/x86/int8.h"
 
-#if defined(VEC_LANES) && VEC_LANES == 8
+#ifdef VEC_INT8
 
 /* Panels follow each other in memory: one stream, fetched so far ahead. */
 enum { GEMV_INT8_AHEAD = 8192 };
@@ -138,10 +138,14 @@ VEC_INLINE void gemv_int8_leaf(enum dtype dtype, uint32_t m, struct gemv *group,
     for (uint32_t i = 0; i < at.n_groups; i++) {
         gemv_int8_prefetch(dtype, &at, i);
         gemv_int8_group(dtype, m, &at, i, 0, &low);
-        gemv_int8_group(dtype, m, &at, i, VEC_LANES, &high);
+        if (VEC_LANES < PACKED_LANES) {
+            gemv_int8_group(dtype, m, &at, i, VEC_LANES, &high);
+        }
     }
     gemv_int8_store(m, &low, run);
-    gemv_int8_store(m, &high, run + VEC_LANES);
+    if (VEC_LANES < PACKED_LANES) {
+        gemv_int8_store(m, &high, run + VEC_LANES);
+    }
     group->x_group += at.n_groups;
 }
 

@@ -4,41 +4,51 @@
  * row of x, summed. A word is the codes of four neighbouring columns of one lane, so that a group
  * is eight words, and the same four columns of x are broadcast to all lanes.
  *
- * Bytes are multiplied by an instruction that takes one side unsigned and adds two products in 16
- * bits, saturating. What fits there decides how a type is summed; nothing ever saturates:
+ * Bytes are multiplied by an instruction that takes one side unsigned. Where it sums all four
+ * products in 32 bits (VEC_DOT), codes go in as they are stored and the type's zero is taken off
+ * the sum. Where it adds two products in 16 bits, saturating, what fits there decides how a type is
+ * summed; nothing ever saturates:
  *   4 bits        2 x 15 x 127 = 3,810: eight words are summed in 16 bits
  *   5 bits        2 x 31 x 127 = 7,874: each word goes on to 32 bits
  *   6 and 8 bits  signed, |c| <= 128: |c| times x with c's sign, 2 x 128 x 127 = 32,512; to 32 bits
+ * Q6_K is signed in either case: its scales change within a group, and x's sums do not.
  */
 #pragma once
 
 #include "cpu/x86/weights.h"
 
-#if defined(VEC_LANES) && VEC_LANES == 8
+#ifdef VEC_INT8
 
 enum { INT8_WORDS = 8 };
 
-enum int8_sum { INT8_HALVES, INT8_WORDS_EACH, INT8_SIGNED };
+enum int8_sum { INT8_HALVES, INT8_WORDS_EACH, INT8_SIGNED, INT8_DOT };
 
 VEC_INLINE enum int8_sum int8_sum_of(enum dtype dtype)
 {
     switch (dtype) {
-    case DTYPE_Q8_0:
     case DTYPE_Q6_K:
         return INT8_SIGNED;
+    case DTYPE_Q8_0:
+        return VEC_DOT ? INT8_DOT : INT8_SIGNED;
     case DTYPE_Q5_0:
     case DTYPE_Q5_1:
     case DTYPE_Q5_K:
-        return INT8_WORDS_EACH;
+        return VEC_DOT ? INT8_DOT : INT8_WORDS_EACH;
     default:
-        return INT8_HALVES;
+        return VEC_DOT ? INT8_DOT : INT8_HALVES;
     }
+}
+
+/* Whether codes have five bits. */
+VEC_INLINE bool int8_is_five(enum dtype dtype)
+{
+    return dtype == DTYPE_Q5_0 || dtype == DTYPE_Q5_1 || dtype == DTYPE_Q5_K;
 }
 
 /* Whether a sum over the codes as they are wants zero * (sum of x's codes) taken off. */
 VEC_INLINE bool int8_wants_zero(enum dtype dtype)
 {
-    return dtype == DTYPE_Q4_0 || dtype == DTYPE_Q5_0;
+    return int8_sum_of(dtype) != INT8_SIGNED && packed_code_zero(dtype) != 0;
 }
 
 /* Words that share one scale. */
@@ -72,12 +82,13 @@ VEC_INLINE veci int8_word(enum dtype dtype, const uint8_t *codes, uint32_t lane,
     const uint8_t *at = codes + lane * 4;
     veci word;
 
-    if (dtype == DTYPE_Q8_0) { /* - 128 */
-        return vec_xor(vec_load_words(at + j * 64), vec_set1_word(0x80808080));
+    if (dtype == DTYPE_Q8_0) {
+        word = vec_load_words(at + j * 64);
+        return VEC_DOT ? word : vec_xor(word, vec_set1_word(0x80808080)); /* - 128 */
     }
     word = vec_load_words(at + j / 2 * 64);
     word = vec_and(vec_shr(word, j % 2 * 4), vec_set1_word(0x0f0f0f0f));
-    if (int8_sum_of(dtype) == INT8_WORDS_EACH) {
+    if (int8_is_five(dtype)) {
         return vec_or(word, int8_fifth(vec_load_words(at + 256), j));
     }
     if (dtype == DTYPE_Q6_K) { /* 0 .. 63 to -32 .. 31 */
@@ -90,22 +101,30 @@ VEC_INLINE veci int8_word(enum dtype dtype, const uint8_t *codes, uint32_t lane,
 /* sum + word times four codes of x. For INT8_SIGNED, magnitude is vec_abs_bytes(word). */
 VEC_INLINE veci int8_add(enum int8_sum how, veci sum, veci word, veci magnitude, veci x)
 {
-    veci product;
+    if (how == INT8_SIGNED) {
+        x = vec_sign_bytes(x, word);
+        word = magnitude;
+    }
+#if VEC_DOT
+    return vec_dot_bytes(sum, word, x);
+#else
+    veci product = vec_mul_bytes(word, x);
 
     if (how == INT8_HALVES) {
-        return vec_now(vec_add_halves(sum, vec_mul_bytes(word, x)));
+        return vec_now(vec_add_halves(sum, product));
     }
-    product = how == INT8_SIGNED ? vec_mul_bytes(magnitude, vec_sign_bytes(x, word))
-                                 : vec_mul_bytes(word, x);
     return vec_now(vec_add_words(sum, vec_sum_halves(product)));
+#endif
 }
 
 /* The sums as numbers. zero: what to add to each, -(the type's zero) times the sum of x's codes. */
 VEC_INLINE vecf int8_number(enum dtype dtype, veci sum, veci zero)
 {
+#if !VEC_DOT
     if (int8_sum_of(dtype) == INT8_HALVES) {
         sum = vec_sum_halves(sum);
     }
+#endif
     if (int8_wants_zero(dtype)) {
         sum = vec_add_words(sum, zero);
     }

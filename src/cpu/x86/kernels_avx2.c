@@ -4,6 +4,7 @@
 #include "cpu/x86/mass.h"
 #include "cpu/x86/matmul.h"
 #include "cpu/x86/matmul_int8.h"
+#include "cpu/x86/quant_row.h"
 #include "cpu/x86/rows.h"
 
 void cpu_kernels_init_avx2(struct cpu_kernels *kernels)
@@ -11,6 +12,7 @@ void cpu_kernels_init_avx2(struct cpu_kernels *kernels)
     kernels->level = "avx2";
     matmul_init(kernels);
     matmul_int8_init(kernels);
+    quant_row_init(kernels);
     rows_init(kernels);
     attention_init(kernels);
     mass_init(kernels);

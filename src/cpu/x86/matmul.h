@@ -10,13 +10,6 @@
 
 #ifdef VEC_LANES
 
-static void tile_add(float *x, const float *y, size_t n)
-{
-    for (size_t i = 0; i < n; i += VEC_LANES) {
-        vec_store(x + i, vec_add(vec_load(x + i), vec_load(y + i)));
-    }
-}
-
 /* The functions for one height, with f32 or BF16 weights. */
 #define TILE_F32(rows, panels)                                                                   \
     static void tile_##rows##x##panels(const struct gemm_tile *tile)                             \

@@ -4,10 +4,9 @@
 #pragma once
 
 #include "cpu/x86/gemv_int8.h"
-#include "cpu/x86/quant_row.h"
 #include "cpu/x86/tile_int8.h"
 
-#if defined(VEC_LANES) && VEC_LANES == 8
+#ifdef VEC_INT8
 
 /* dtype is a constant. */
 VEC_INLINE void matmul_int8(enum dtype dtype, const struct cpu_matmul *args,
@@ -41,12 +40,28 @@ VEC_INLINE void matmul_int8(enum dtype dtype, const struct cpu_matmul *args,
         tile_int8_compute(type, rows, tile);                            \
     }
 
+#if VEC_LANES == 16
+#define INT8_TALL(name, type) \
+    INT8_TILE(name, type, 5)  \
+    INT8_TILE(name, type, 6)  \
+    INT8_TILE(name, type, 7)  \
+    INT8_TILE(name, type, 8)
+#define INT8_TILES(name)                                                                          \
+    NULL, tile_int8_##name##_1, tile_int8_##name##_2, tile_int8_##name##_3, tile_int8_##name##_4, \
+        tile_int8_##name##_5, tile_int8_##name##_6, tile_int8_##name##_7, tile_int8_##name##_8
+#else
+#define INT8_TALL(name, type)
+#define INT8_TILES(name) \
+    NULL, tile_int8_##name##_1, tile_int8_##name##_2, tile_int8_##name##_3, tile_int8_##name##_4
+#endif
+
 /* All that one type needs. */
 #define INT8_TYPE(name, type)                                                                      \
     INT8_TILE(name, type, 1)                                                                       \
     INT8_TILE(name, type, 2)                                                                       \
     INT8_TILE(name, type, 3)                                                                       \
     INT8_TILE(name, type, 4)                                                                       \
+    INT8_TALL(name, type)                                                                          \
     static void pack_int8_##name(const struct cpu_matmul *args, uint32_t row, uint32_t n,          \
                                  void *out)                                                        \
     {                                                                                              \
@@ -67,9 +82,7 @@ VEC_INLINE void matmul_int8(enum dtype dtype, const struct cpu_matmul *args,
         .panels = 1,                                                                               \
         .weight_bytes = GEMM_BLOCK_COLS / QUANT_GROUP * sizeof(struct int8_weights),               \
         .x_bytes = TILE_X_BYTES,                                                                   \
-        .tile = {{NULL},                                                                           \
-                 {NULL, tile_int8_##name##_1, tile_int8_##name##_2, tile_int8_##name##_3,          \
-                  tile_int8_##name##_4}},                                                          \
+        .tile = {{NULL}, {INT8_TILES(name)}},                                                      \
         .add = tile_add,                                                                           \
     };                                                                                             \
     static void matmul_int8_##name(const struct cpu_matmul *args)                                  \
@@ -96,7 +109,6 @@ static void matmul_int8_init(struct cpu_kernels *kernels)
     kernels->matmul_int8[DTYPE_Q4_K] = matmul_int8_q4_k;
     kernels->matmul_int8[DTYPE_Q5_K] = matmul_int8_q5_k;
     kernels->matmul_int8[DTYPE_Q6_K] = matmul_int8_q6_k;
-    kernels->quant_row = quant_row_vec;
 }
 
 #endif

@@ -4,9 +4,9 @@
 
 #include "cpu/x86/vec.h"
 
-#include "tensor/quant.h"
+#include "cpu/kernels.h"
 
-#if defined(VEC_LANES) && VEC_LANES == 8
+#if defined(__AVX2__) && VEC_LANES == 8
 
 enum { QUANT_VECTORS = QUANT_GROUP / VEC_LANES };
 
@@ -69,6 +69,11 @@ static void quant_row_vec(const float *x, const struct leaf_plan *leaves, int8_t
 {
     quant_each(x, leaves, codes, scales, sums, quant_group_vec);
     vec_leave();
+}
+
+static void quant_row_init(struct cpu_kernels *kernels)
+{
+    kernels->quant_row = quant_row_vec;
 }
 
 #endif

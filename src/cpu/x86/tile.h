@@ -24,6 +24,8 @@
  */
 #pragma once
 
+#include <xmmintrin.h>
+
 #include "cpu/x86/gemm.h"
 #include "cpu/x86/weights.h"
 
@@ -144,7 +146,7 @@ VEC_INLINE struct tile_weights tile_load(struct tile_shape shape, const struct g
 
 /* [column][TILE_STRIDE]; up to three columns more are read and written, and in rows beyond the last
  * the last one's values. See gemm_pack_fn. */
-static void tile_pack(const struct cpu_matmul *args, uint32_t row, uint32_t n, void *packed)
+VEC_INLINE void tile_pack(const struct cpu_matmul *args, uint32_t row, uint32_t n, void *packed)
 {
     const float *from[8];
     float *out = packed;
@@ -296,6 +298,14 @@ VEC_INLINE void tile_compute(struct tile_shape shape, const struct gemm_tile *ti
     if (tile->n % TILE_STEP != 0) {
         gemm_fetch(tile, two_panels, fetch);
         tile_step(shape, tile, w, x, tile->n % TILE_STEP, sums);
+    }
+}
+
+/* x[i] += y[i]; n is a multiple of VEC_LANES. */
+VEC_INLINE void tile_add(float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i += VEC_LANES) {
+        vec_store(x + i, vec_add(vec_load(x + i), vec_load(y + i)));
     }
 }
 

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inner product of GEMM with integer activations: a tile of up to four rows of x by one panel,
- * two vectors of lanes. Codes are taken apart once for a block of columns (struct int8_weights) and
- * lie in the first-level cache; x lies packed so that four codes of a row are one broadcast. The
- * integer sums fill the registers, the running sums lie in memory and are touched once in a group.
+ * The inner product of GEMM with integer activations: a tile of some rows of x by one panel, one
+ * vector of lanes or two. Codes are taken apart once for a block of columns (struct int8_weights)
+ * and lie in the first-level cache; x lies packed so that four codes of a row are one broadcast.
+ * The integer sums fill the registers, the running sums lie in memory and are touched once in a
+ * group.
  */
 #pragma once
 
-#include "cpu/x86/gemm.h"
 #include "cpu/x86/int8.h"
+#include "cpu/x86/tile.h"
 
-#if defined(VEC_LANES) && VEC_LANES == 8
+#ifdef VEC_INT8
 
-enum { TILE_INT8_ROWS = 4 };
+enum { TILE_INT8_ROWS = VEC_LANES == 16 ? 8 : 4 };
 
 /* A group of 32 columns of a panel. */
 struct int8_weights {
@@ -86,7 +87,8 @@ VEC_INLINE void tile_int8_pack(enum dtype dtype, const struct cpu_matmul *args, 
     }
 }
 
-/* Integer sums of one row. As in tile.h, rows are written out one by one and no array is left. */
+/* Integer sums of one row, in v0 alone where a vector is a panel. As in tile.h, rows are written
+ * out one by one and no array is left. */
 struct tile_int8_acc {
     veci v0;
     veci v1;
@@ -99,38 +101,98 @@ struct tile_int8_words {
     veci magnitude1;
 };
 
+/* Word j of a group. */
+VEC_INLINE struct tile_int8_words tile_int8_open(enum int8_sum how, const struct int8_weights *w,
+                                                 uint32_t j)
+{
+    struct tile_int8_words word = {.v0 = vec_load_words(w->words[j])};
+
+    word.magnitude0 = how == INT8_SIGNED ? vec_load_words(w->magnitudes[j]) : word.v0;
+    if (VEC_LANES < PACKED_LANES) {
+        word.v1 = vec_load_words(w->words[j] + 32);
+        word.magnitude1 = how == INT8_SIGNED ? vec_load_words(w->magnitudes[j] + 32) : word.v1;
+    }
+    return word;
+}
+
 VEC_INLINE void tile_int8_row(enum int8_sum how, const struct tile_int8_words *w, const int8_t *x,
                               struct tile_int8_acc *acc)
 {
     veci four = vec_set1_bytes(x);
 
     acc->v0 = int8_add(how, acc->v0, w->v0, w->magnitude0, four);
-    acc->v1 = int8_add(how, acc->v1, w->v1, w->magnitude1, four);
+    if (VEC_LANES < PACKED_LANES) {
+        acc->v1 = int8_add(how, acc->v1, w->v1, w->magnitude1, four);
+    }
 }
 
-/* A row's integer sums over half h (or all) of a group, added to its running sums. */
+/* The lanes from `lane` on of one row's integer sums over half h (or all) of a group, added to its
+ * running sums. */
 VEC_INLINE void tile_int8_fold(enum dtype dtype, const struct int8_weights *w,
-                               const struct int8_x *x, uint32_t i, uint32_t h,
-                               struct tile_int8_acc acc, float *sums)
+                               const struct int8_x *x, uint32_t i, uint32_t h, uint32_t lane,
+                               veci acc, float *sums)
 {
-    const vecf scale = vec_set1(x->scale[i]);
+    const vecf scale = vec_mul(vec_load(w->d[h] + lane), vec_set1(x->scale[i]));
     const veci zero =
         int8_wants_zero(dtype) ? vec_set1_word((uint32_t)x->zero[i]) : vec_set1_word(0);
-    const float *d = w->d[h];
-    float *at = sums + i * PACKED_LANES;
-    vecf sum0 = vec_load(at);
-    vecf sum1 = vec_load(at + VEC_LANES);
+    float *at = sums + i * PACKED_LANES + lane;
+    vecf sum = vec_fma(int8_number(dtype, acc, zero), scale, vec_load(at));
 
-    sum0 = vec_fma(int8_number(dtype, acc.v0, zero), vec_mul(vec_load(d), scale), sum0);
-    sum1 = vec_fma(int8_number(dtype, acc.v1, zero), vec_mul(vec_load(d + VEC_LANES), scale), sum1);
     if (packed_has_minimum(dtype)) {
-        const vecf sum = vec_set1(x->sum[i]);
-
-        sum0 = vec_fma(vec_load(w->m), sum, sum0);
-        sum1 = vec_fma(vec_load(w->m + VEC_LANES), sum, sum1);
+        sum = vec_fma(vec_load(w->m + lane), vec_set1(x->sum[i]), sum);
     }
-    vec_store(at, sum0);
-    vec_store(at + VEC_LANES, sum1);
+    vec_store(at, sum);
+}
+
+VEC_INLINE void tile_int8_end(enum dtype dtype, const struct int8_weights *w,
+                              const struct int8_x *x, uint32_t i, uint32_t h,
+                              struct tile_int8_acc acc, float *sums)
+{
+    tile_int8_fold(dtype, w, x, i, h, 0, acc.v0, sums);
+    if (VEC_LANES < PACKED_LANES) {
+        tile_int8_fold(dtype, w, x, i, h, VEC_LANES, acc.v1, sums);
+    }
+}
+
+struct tile_int8_accs {
+    struct tile_int8_acc row0;
+    struct tile_int8_acc row1;
+    struct tile_int8_acc row2;
+    struct tile_int8_acc row3;
+    struct tile_int8_acc row4;
+    struct tile_int8_acc row5;
+    struct tile_int8_acc row6;
+    struct tile_int8_acc row7;
+};
+
+/* One word times the rows. */
+VEC_INLINE void tile_int8_rows(enum int8_sum how, uint32_t rows, const struct tile_int8_words *word,
+                               const int8_t x[TILE_INT8_ROWS][4], struct tile_int8_accs *accs)
+{
+    tile_int8_row(how, word, x[0], &accs->row0);
+    if (rows > 1) {
+        tile_int8_row(how, word, x[1], &accs->row1);
+    }
+    if (rows > 2) {
+        tile_int8_row(how, word, x[2], &accs->row2);
+    }
+    if (rows > 3) {
+        tile_int8_row(how, word, x[3], &accs->row3);
+    }
+#if VEC_LANES == 16
+    if (rows > 4) {
+        tile_int8_row(how, word, x[4], &accs->row4);
+    }
+    if (rows > 5) {
+        tile_int8_row(how, word, x[5], &accs->row5);
+    }
+    if (rows > 6) {
+        tile_int8_row(how, word, x[6], &accs->row6);
+    }
+    if (rows > 7) {
+        tile_int8_row(how, word, x[7], &accs->row7);
+    }
+#endif
 }
 
 /* Half h (or all) of a group. */
@@ -140,38 +202,35 @@ VEC_INLINE void tile_int8_half(enum dtype dtype, uint32_t rows, const struct int
     const enum int8_sum how = int8_sum_of(dtype);
     const uint32_t n_words = int8_scale_words(dtype);
     const struct tile_int8_acc none = {vec_set1_word(0), vec_set1_word(0)};
-    struct tile_int8_acc row0 = none;
-    struct tile_int8_acc row1 = none;
-    struct tile_int8_acc row2 = none;
-    struct tile_int8_acc row3 = none;
+    struct tile_int8_accs accs = {none, none, none, none, none, none, none, none};
 
 #pragma GCC unroll 8
     for (uint32_t j = h * n_words; j < (h + 1) * n_words; j++) {
-        struct tile_int8_words word = {.v0 = vec_load_words(w->words[j]),
-                                       .v1 = vec_load_words(w->words[j] + 32)};
+        struct tile_int8_words word = tile_int8_open(how, w, j);
 
-        word.magnitude0 = how == INT8_SIGNED ? vec_load_words(w->magnitudes[j]) : word.v0;
-        word.magnitude1 = how == INT8_SIGNED ? vec_load_words(w->magnitudes[j] + 32) : word.v1;
-        tile_int8_row(how, &word, x->codes[j][0], &row0);
-        if (rows > 1) {
-            tile_int8_row(how, &word, x->codes[j][1], &row1);
-        }
-        if (rows > 2) {
-            tile_int8_row(how, &word, x->codes[j][2], &row2);
-        }
-        if (rows > 3) {
-            tile_int8_row(how, &word, x->codes[j][3], &row3);
-        }
+        tile_int8_rows(how, rows, &word, x->codes[j], &accs);
     }
-    tile_int8_fold(dtype, w, x, 0, h, row0, sums);
+    tile_int8_end(dtype, w, x, 0, h, accs.row0, sums);
     if (rows > 1) {
-        tile_int8_fold(dtype, w, x, 1, h, row1, sums);
+        tile_int8_end(dtype, w, x, 1, h, accs.row1, sums);
     }
     if (rows > 2) {
-        tile_int8_fold(dtype, w, x, 2, h, row2, sums);
+        tile_int8_end(dtype, w, x, 2, h, accs.row2, sums);
     }
     if (rows > 3) {
-        tile_int8_fold(dtype, w, x, 3, h, row3, sums);
+        tile_int8_end(dtype, w, x, 3, h, accs.row3, sums);
+    }
+    if (rows > 4) {
+        tile_int8_end(dtype, w, x, 4, h, accs.row4, sums);
+    }
+    if (rows > 5) {
+        tile_int8_end(dtype, w, x, 5, h, accs.row5, sums);
+    }
+    if (rows > 6) {
+        tile_int8_end(dtype, w, x, 6, h, accs.row6, sums);
+    }
+    if (rows > 7) {
+        tile_int8_end(dtype, w, x, 7, h, accs.row7, sums);
     }
 }
 

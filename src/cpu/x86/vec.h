@@ -6,6 +6,10 @@
  *
  * All operations are IEEE's, one rounding each; vec_fma and vec_fnma are fused. Loads and stores
  * need no alignment. `word` is a vector of VEC_LANES 32-bit words, one for each lane of a panel.
+ *
+ * VEC_DOT is 1 where bytes are multiplied and summed in 32 bits by one instruction, and VEC_INT8 is
+ * defined where there are integer products at all. With VEC_EMULATED defined (8 or 16 lanes) plain
+ * C takes the instructions' place, so that the tests run kernels that the machine cannot.
  */
 #pragma once
 
@@ -13,13 +17,20 @@
 
 #define VEC_INLINE static inline __attribute__((always_inline, unused))
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#if defined(VEC_EMULATED)
+#include "cpu/x86/vec_emulated.h"
+#elif defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && \
+    defined(__AVX512DQ__)
 #include "cpu/x86/vec_avx512.h"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "cpu/x86/vec_avx2.h"
 #endif
 
 #ifdef VEC_LANES
+
+#if VEC_DOT || VEC_LANES == 8
+#define VEC_INT8
+#endif
 
 /* The first n lanes (all, if n is VEC_LANES or more); the others are zero. */
 VEC_INLINE vecf vec_load_upto(const float *p, size_t n)

@@ -8,6 +8,11 @@
 #include <immintrin.h>
 
 #define VEC_LANES 8
+#ifdef __AVXVNNI__
+#define VEC_DOT 1
+#else
+#define VEC_DOT 0
+#endif
 
 /* Short names for the intrinsic types, which differ between instruction sets. */
 typedef __m256 vecf;
@@ -324,5 +329,15 @@ VEC_INLINE veci vec_sign_bytes(veci a, veci b)
 {
     return _mm256_sign_epi8(a, b);
 }
+
+#if VEC_DOT
+
+/* sum + the four products of every word, in 32 bits. a is unsigned, b signed. */
+VEC_INLINE veci vec_dot_bytes(veci sum, veci a, veci b)
+{
+    return _mm256_dpbusd_avx_epi32(sum, a, b);
+}
+
+#endif
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* AVX-512 (F, BW, VL, DQ): 16 lanes; only vec.h includes this. */
+/* AVX-512 (F, BW, VL, DQ; VNNI in files compiled for it): 16 lanes; only vec.h includes this. */
 #pragma once
 
 #include "base/base.h"
@@ -8,6 +8,11 @@
 #include <immintrin.h>
 
 #define VEC_LANES 16
+#ifdef __AVX512VNNI__
+#define VEC_DOT 1
+#else
+#define VEC_DOT 0
+#endif
 
 /* Short names for the intrinsic types, which differ between instruction sets. */
 typedef __m512 vecf;
@@ -141,6 +146,11 @@ VEC_INLINE veci vec_or(veci a, veci b)
     return _mm512_or_si512(a, b);
 }
 
+VEC_INLINE veci vec_xor(veci a, veci b)
+{
+    return _mm512_xor_si512(a, b);
+}
+
 VEC_INLINE veci vec_add_words(veci a, veci b)
 {
     return _mm512_add_epi32(a, b);
@@ -261,5 +271,40 @@ VEC_INLINE float vec_reduce_max(vecf a)
 {
     return _mm512_reduce_max_ps(a);
 }
+
+#if VEC_DOT
+
+VEC_INLINE veci vec_sub_bytes(veci a, veci b)
+{
+    return _mm512_sub_epi8(a, b);
+}
+
+/* The same four bytes in every lane. */
+VEC_INLINE veci vec_set1_bytes(const void *p)
+{
+    int32_t word;
+
+    memcpy(&word, p, sizeof(word));
+    return _mm512_set1_epi32(word);
+}
+
+VEC_INLINE veci vec_abs_bytes(veci a)
+{
+    return _mm512_abs_epi8(a);
+}
+
+/* -a in every byte where b is below 0, else a. */
+VEC_INLINE veci vec_sign_bytes(veci a, veci b)
+{
+    return _mm512_mask_sub_epi8(a, _mm512_movepi8_mask(b), _mm512_setzero_si512(), a);
+}
+
+/* sum + the four products of every word, in 32 bits. a is unsigned, b signed. */
+VEC_INLINE veci vec_dot_bytes(veci sum, veci a, veci b)
+{
+    return _mm512_dpbusd_epi32(sum, a, b);
+}
+
+#endif
 
 #endif
