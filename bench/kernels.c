@@ -117,7 +117,8 @@ static void add_integers(struct bench *bench, enum dtype dtype, uint32_t rows, u
              cols, m);
 }
 
-/* n_q queries of one KV head against a block of 64 keys; causal: the block on the diagonal. */
+/* n_q queries of one KV head against a block of 64 keys; causal: the block on the diagonal. Q8_0
+ * stands for a KV cache of integers. */
 static void add_attention(struct bench *bench, enum dtype dtype, uint32_t head_dim, uint32_t n_q,
                           bool causal)
 {
@@ -242,6 +243,11 @@ static double run_matmul(struct bench *bench, const struct bench_case *it, size_
     return (double)ns / 1e9;
 }
 
+static enum kv_type kv_type_of(enum dtype dtype)
+{
+    return dtype == DTYPE_BF16 ? KV_BF16 : dtype == DTYPE_Q8_0 ? KV_INT8 : KV_F32;
+}
+
 /* Seconds for one block of keys, many times over. */
 static double run_attention(struct bench *bench, const struct bench_case *it, uint32_t n_blocks)
 {
@@ -259,10 +265,12 @@ static double run_attention(struct bench *bench, const struct bench_case *it, ui
             .k = bench->pool + i % 64 * 65536,
             .v = bench->pool + i % 64 * 65536 + 32768,
             .head_dim = it->cols,
-            .kv = it->dtype == DTYPE_BF16 ? KV_BF16 : KV_F32,
+            .kv = kv_type_of(it->dtype),
             .scale = 0.1f,
             .q = bench->x,
             .q_stride = stride,
+            .q8 = quant_attach(bench->quantised, it->rows, (uint32_t)div_up(it->cols, QUANT_GROUP)),
+            .product = bench->kernels.matmul_int8[DTYPE_Q8_0],
             .n_q = it->rows,
             .valid = valid,
             .m = bench->y,
@@ -378,6 +386,9 @@ static void add_cases(struct bench *bench)
     add_attention(bench, DTYPE_BF16, 128, 2, false);
     add_attention(bench, DTYPE_BF16, 128, 64, false);
     add_attention(bench, DTYPE_BF16, 128, 64, true);
+    add_attention(bench, DTYPE_Q8_0, 128, 2, false);
+    add_attention(bench, DTYPE_Q8_0, 128, 64, false);
+    add_attention(bench, DTYPE_Q8_0, 128, 64, true);
     add_attention(bench, DTYPE_F32, 64, 3, false);
     add_attention(bench, DTYPE_F32, 64, 63, false);
     for (unsigned dtype = 0; dtype < DTYPE_COUNT; dtype++) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * 84 tiles: each of the 12 types by two and nine rows, and by one and five with values whose
- * products flush to zero (48); the 8 quantised ones by two and nine rows of integers (16); 8 blocks
- * of attention; 12 rows of the small kernels; and 2 of masses. The product for fewer rows is
+ * 88 tiles: each of the 12 types by two and nine rows, and by one and five with values whose
+ * products flush to zero (48); the 8 quantised ones by two and nine rows of integers (16); 12
+ * blocks of attention; 12 rows of the small kernels; and 2 of masses. The product for fewer rows is
  * compared with the first rows of the reference's product for more, which is where most of the time
  * goes.
  *
@@ -226,15 +226,40 @@ static bool check_matmul(struct check *check, enum dtype dtype, bool tiny)
     return !dtype_is_quantised(dtype) || tiny || check_integers(check, &args);
 }
 
-/* One block: two queries that see few keys or many. */
-static bool check_attention(struct check *check, bool bf16, bool tiny, uint32_t keys)
+/* K and V of a block, in check->codes; both begin there for the plain types, large enough for
+ * either shape. */
+static void fill_block(struct check *check, struct cpu_attn_block *args, bool tiny)
 {
-    enum dtype dtype = bf16 ? DTYPE_BF16 : DTYPE_F32;
-    uint32_t valid[QUERIES] = {keys, keys + 3};
+    enum { V_AT = 4096 };
+    bool integers = args->kv == KV_INT8;
+    enum dtype dtype = integers ? DTYPE_Q8_0 : args->kv == KV_BF16 ? DTYPE_BF16 : DTYPE_F32;
     struct packed shape;
+
+    ENSURE(packed_init(&shape, dtype, KEYS, integers ? QUANT_GROUP : HEAD_DIM));
+    fill_weights(check, &shape, tiny);
+    args->k = check->codes;
+    args->v = check->codes + (integers ? V_AT : 0);
+    if (integers) {
+        ENSURE_OP(packed_bytes(&shape), <=, V_AT);
+        memcpy(check->codes + packed_scale_offset(&shape), check->scales,
+               shape.panel_scale_bytes * shape.n_panels);
+        for (size_t i = V_AT; i < V_AT + cpu_v8_scale_offset(HEAD_DIM); i++) {
+            check->codes[i] = (uint8_t)next(check);
+        }
+        fill(check, (void *)(check->codes + V_AT + cpu_v8_scale_offset(HEAD_DIM)), KEYS,
+             tiny ? -126 : -7);
+    }
+}
+
+/* One block: two queries that see few keys or many. */
+static bool check_attention(struct check *check, enum kv_type kv, bool tiny, uint32_t keys)
+{
+    uint32_t valid[QUERIES] = {keys, keys + 3};
+    uint32_t bounds[] = {0, HEAD_DIM};
+    struct packed head = {.leaves = {.n_leaves = 1, .bounds = bounds}};
     float *results[2] = {check->expected, check->found};
     struct cpu_attn_block args = {.head_dim = HEAD_DIM,
-                                  .kv = bf16 ? KV_BF16 : KV_F32,
+                                  .kv = kv,
                                   .scale = 0.25f,
                                   .q = check->x,
                                   .q_stride = X_STRIDE,
@@ -243,17 +268,20 @@ static bool check_attention(struct check *check, bool bf16, bool tiny, uint32_t 
                                   .o_stride = 32,
                                   .scratch = check->scratch};
 
-    ENSURE(packed_init(&shape, dtype, KEYS, HEAD_DIM));
-    fill_weights(check, &shape, tiny);
-    args.k = check->codes;
-    args.v = check->codes; /* large enough for either shape */
+    fill_block(check, &args, tiny);
     fill(check, check->x, QUERIES * X_STRIDE, tiny ? -64 : 1);
     for (int i = 0; i < 2; i++) {
+        const struct cpu_kernels *kernels = i == 0 ? check->ref : check->kernels;
+
+        if (kv == KV_INT8) {
+            args.q8 = quantise(check, kernels, &head);
+            args.product = kernels->matmul_int8[DTYPE_Q8_0];
+        }
         memset(results[i], 0, sizeof(check->found));
         args.o = results[i];
         args.m = results[i] + QUERIES * args.o_stride;
         args.l = args.m + QUERIES;
-        (i == 0 ? check->ref : check->kernels)->attn_block(&args);
+        kernels->attn_block(&args);
     }
     return same(check->expected, check->found, ARRAY_LEN(check->found));
 }
@@ -340,8 +368,8 @@ static const char *run(struct check *check)
             return matmul_names[i];
         }
     }
-    for (unsigned i = 0; i < 8; i++) {
-        if (!check_attention(check, (i & 1) != 0, (i & 2) != 0, (i & 4) != 0 ? 37 : 1)) {
+    for (unsigned i = 0; i < 4 * KV_TYPE_COUNT; i++) {
+        if (!check_attention(check, (enum kv_type)(i / 4), (i & 1) != 0, (i & 2) != 0 ? 37 : 1)) {
             return "attn_block";
         }
     }

@@ -90,6 +90,16 @@ static void wrong_attn_block(const struct cpu_attn_block *args)
     flip(&args->l[args->n_q - 1]);
 }
 
+static enum kv_type spoilt; /* the type whose blocks are wrong */
+
+static void wrong_attn_block_of_a_type(const struct cpu_attn_block *args)
+{
+    right.attn_block(args);
+    if (args->kv == spoilt) {
+        flip(&args->o[args->head_dim - 1]);
+    }
+}
+
 static void wrong_attn_merge(float *m, float *l, float *o, const float *m_b, const float *l_b,
                              const float *o_b, uint32_t n)
 {
@@ -158,6 +168,11 @@ static void test_wrong_kernels_are_named(void **state)
     assert_found(&wrong, "rope");
     wrong.attn_block = wrong_attn_block;
     assert_found(&wrong, "attn_block");
+    for (unsigned type = 0; type < KV_TYPE_COUNT; type++) {
+        spoilt = (enum kv_type)type;
+        wrong.attn_block = wrong_attn_block_of_a_type;
+        assert_found(&wrong, "attn_block");
+    }
     wrong.attn_merge = wrong_attn_merge;
     assert_found(&wrong, "attn_merge");
     wrong.attn_finish = wrong_attn_finish;
