@@ -98,7 +98,7 @@ struct host_snapshot {
     struct batch_stats batch;
     uint32_t max_context;
     uint32_t max_running;
-    uint64_t kv_token_bytes; /* of one position, all ranks together; 0: not known */
+    uint64_t kv_token_bytes;       /* of one position, all ranks together; 0: not known */
     uint64_t weight_bytes;         /* of all ranks, with what they share */
     struct supervisor_fault fault; /* the last one */
     char arithmetic[96];           /* the class of its arithmetic, once loaded */
