@@ -6,6 +6,7 @@
  *   close      closes its channel and lives on
  *   deaf       answers, and never reads again
  *   mute       does not answer
+ *   shout      writes a whole frame and other things to its outputs
  *   old, stray, flood, rubbish, wrong frames besides the answer: of an older epoch, to nothing,
  * many of these, no frame at all, the answer to something else user, own, memory, device, link, bug
  * an error; own has the rank in its words
@@ -115,6 +116,25 @@ static inline void fake_sleep(void)
     }
 }
 
+/* What a library may print: lines, a line without an end, and what on the channel would be a frame.
+ */
+static inline void fake_shout(const struct fake_rank *f)
+{
+    struct buf out = {0};
+    struct frame frame = {.type = MESSAGE_PONG,
+                          .epoch = f->epoch,
+                          .seq = f->channel.seq,
+                          .body = FAKE_PONG,
+                          .length = (uint32_t)strlen(FAKE_PONG)};
+
+    ENSURE_OP(frame_append(&frame, &out, NULL), ==, STATUS_OK);
+    buf_append_str(&out, "\n{\"not\": \"a message\"}\nno end");
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+        ENSURE_OP(write(fd, out.data, out.len), ==, (ssize_t)out.len);
+    }
+    buf_release(&out);
+}
+
 /* The ends of a rank, and what it says besides its answer. */
 static inline void fake_misbehave(struct fake_rank *f, const char *place)
 {
@@ -141,6 +161,9 @@ static inline void fake_misbehave(struct fake_rank *f, const char *place)
     }
     if (fake_is(f, "stray", place)) {
         fake_frame(f, MESSAGE_PONG, f->epoch, f->channel.seq + 7, FAKE_PONG);
+    }
+    if (fake_is(f, "shout", place)) {
+        fake_shout(f);
     }
     if (fake_is(f, "rubbish", place)) {
         fake_send(f, rubbish, sizeof(rubbish));

@@ -217,6 +217,25 @@ static void test_stale_frames(void **state)
     fake_stop(&w);
 }
 
+/* What ranks print is no message, whatever it looks like: nothing is disturbed or even dropped. */
+static void test_output_is_no_message(void **state)
+{
+    struct fake_world w;
+
+    (void)state;
+    fake_start(&w, 2,
+               "shout:hello/0/1/0 shout:comm_init/1/1/0 shout:sanity/1/1/0 shout:load/0/1/0 "
+               "shout:plan/1/1/3 shout:plan/0/1/4");
+    fake_generate(&w, 5);
+    assert_int_equal(supervisor_rebuilds(w.s), 0);
+    for (uint32_t r = 0; r < 2; r++) {
+        const struct channel_counters *c = &w.s->members[r].channel.counters;
+
+        assert_int_equal(c->dropped_epoch + c->dropped_seq, 0);
+    }
+    fake_stop(&w);
+}
+
 /* A rank that floods the leader with signs of life is cut off in the end, and keeps nobody from
  * being heard meanwhile. */
 static void test_flood_of_progress(void **state)
@@ -241,6 +260,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_nothing_kept),
         cmocka_unit_test(test_trust),
         cmocka_unit_test(test_stale_frames),
+        cmocka_unit_test(test_output_is_no_message),
         cmocka_unit_test(test_flood_of_progress),
     };
 
