@@ -108,6 +108,7 @@ int cmd_inspect(const struct options *options)
     struct err err = {0};
     int exit_status = CMD_OK;
 
+    report.bf16 = model_bf16_from_name(options->bf16);
     report.kv_given = kv_type_from_name(options->kv, &report.kv_type); /* but for auto */
     if (inspect(&report, &err) != STATUS_OK) {
         name_path(options->path, &err);

@@ -19,6 +19,7 @@ struct inspect_report {
     bool has_template;
     bool kv_given; /* kv_type as it is, not what goes with the activations */
     enum kv_type kv_type;
+    enum model_bf16 bf16;
     char arith_class[64];
     uint64_t n_parameters;
     uint64_t n_tensors_used;

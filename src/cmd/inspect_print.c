@@ -90,13 +90,24 @@ static void print_range(uint32_t begin, uint32_t end)
     }
 }
 
+/* Whether some rank holds a matrix so. */
+static bool packs_12(const struct inspect_report *report)
+{
+    bool some = false;
+
+    for (uint32_t r = 0; r < report->n_ranks; r++) {
+        some = some || report->ranks[r].share.some_bf16_12;
+    }
+    return some;
+}
+
 static void print_memory(const struct inspect_report *report)
 {
     uint64_t kv = kv_token_bytes(report);
 
     printf("memory         ");
     print_bytes(weight_bytes(report));
-    printf(" of weights");
+    printf(" of weights%s", packs_12(report) ? ", BF16 at 12 bits" : "");
     if (report->host_bytes > 0) {
         printf(" (");
         print_bytes(report->host_bytes);
@@ -210,10 +221,10 @@ static json_t *memory_json(const struct inspect_report *report)
     uint64_t kv = kv_token_bytes(report);
 
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:o}", "stored_bytes", (json_int_t)report->stored_bytes,
-        "weight_bytes", (json_int_t)weight_bytes(report), "embedding_bytes",
-        (json_int_t)report->host_bytes, "kv_bytes_per_token", (json_int_t)kv, "kv_bytes",
-        (json_int_t)(kv * report->config.max_context), "ranks", ranks_json(report));
+        "{s:I, s:b, s:I, s:I, s:I, s:I, s:o}", "stored_bytes", (json_int_t)report->stored_bytes,
+        "bf16_12", packs_12(report), "weight_bytes", (json_int_t)weight_bytes(report),
+        "embedding_bytes", (json_int_t)report->host_bytes, "kv_bytes_per_token", (json_int_t)kv,
+        "kv_bytes", (json_int_t)(kv * report->config.max_context), "ranks", ranks_json(report));
 }
 
 void inspect_print_json(const struct inspect_report *report)

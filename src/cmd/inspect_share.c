@@ -35,26 +35,20 @@ static enum kv_type kv_type_of(const struct inspect_report *report, enum act act
     return report->kv_given ? report->kv_type : act_kv_type(act);
 }
 
-/* Needs a device only to ask it: one thread. */
-static enum status set_arith_class(struct inspect_report *report, enum act act, struct err *err)
+static void set_arith_class(struct inspect_report *report, const struct ops_device *device,
+                            enum act act)
 {
-    struct ops_device *device = NULL;
-    enum status status = cpu_ops.create(&(struct ops_config){.n_threads = 1}, &device, err);
-
-    if (status == STATUS_OK) {
-        snprintf(report->arith_class, sizeof(report->arith_class), "%s act %s kv %s",
-                 cpu_ops.arith_class(device), act_name(act), kv_type_name(kv_type_of(report, act)));
-        cpu_ops.destroy(&device);
-    }
-    return status;
+    snprintf(report->arith_class, sizeof(report->arith_class), "%s act %s kv %s",
+             cpu_ops.arith_class(device), act_name(act), kv_type_name(kv_type_of(report, act)));
 }
 
-static enum status add_rank(struct inspect_report *report, uint32_t r, enum act *ret_act,
-                            struct err *err)
+static enum status add_rank(struct inspect_report *report, uint32_t r, bool bf16_12,
+                            enum act *ret_act, struct err *err)
 {
     const struct model_config *c = &report->config;
+    const struct model_place place = {r, report->n_ranks, bf16_12};
     struct inspect_rank *rank = &report->ranks[r];
-    enum status status = model_share_of(report->weights, c, r, report->n_ranks, &rank->share, err);
+    enum status status = model_share_of(report->weights, c, &place, &rank->share, err);
     struct ops_kv kv;
 
     if (status != STATUS_OK) {
@@ -73,14 +67,26 @@ static enum status add_rank(struct inspect_report *report, uint32_t r, enum act 
 enum status inspect_shares(struct inspect_report *report, struct err *err)
 {
     enum act act = ACT_F32;
+    struct ops_device *device = NULL; /* only to ask it: one thread */
     enum status status = count_tensors(report, false, 0, err);
+    bool bf16_12 = false;
 
     for (uint32_t layer = 0; layer < report->config.n_layers && status == STATUS_OK; layer++) {
         status = count_tensors(report, true, layer, err);
     }
-    report->ranks = xcalloc(report->n_ranks, sizeof(*report->ranks));
-    for (uint32_t r = 0; r < report->n_ranks && status == STATUS_OK; r++) {
-        status = add_rank(report, r, &act, err);
+    if (status == STATUS_OK) {
+        status = cpu_ops.create(&(struct ops_config){.n_threads = 1}, &device, err);
     }
-    return status == STATUS_OK ? set_arith_class(report, act, err) : status;
+    report->ranks = xcalloc(report->n_ranks, sizeof(*report->ranks));
+    if (status == STATUS_OK) {
+        bf16_12 = model_packs_bf16_12(report->bf16, &cpu_ops, device);
+    }
+    for (uint32_t r = 0; r < report->n_ranks && status == STATUS_OK; r++) {
+        status = add_rank(report, r, bf16_12, &act, err);
+    }
+    if (status == STATUS_OK) {
+        set_arith_class(report, device, act);
+    }
+    cpu_ops.destroy(&device);
+    return status;
 }

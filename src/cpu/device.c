@@ -102,10 +102,10 @@ static const char *device_arith_class(const struct ops_device *device)
 #endif
 }
 
+/* Where it was measured (bench/results/2026-11-26-bf16-12.md): with 8 lanes. */
 static bool device_likes_bf16_12(const struct ops_device *device)
 {
-    (void)device;
-    return false;
+    return device->level > CPU_LEVEL_REF && device->level < CPU_LEVEL_AVX512;
 }
 
 static const char *device_level(const struct ops_device *device)

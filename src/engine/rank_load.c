@@ -235,9 +235,7 @@ static enum status open_engine(struct rank *rank, const struct message *message,
         .kv = kv,
         .quantises = quantises,
         .quant = quant,
-        .bf16 = strcmp(o->bf16, "12") == 0      ? MODEL_BF16_12
-                : strcmp(o->bf16, "plain") == 0 ? MODEL_BF16_PLAIN
-                                                : MODEL_BF16_AUTO,
+        .bf16 = model_bf16_from_name(o->bf16),
         .max_context = (uint32_t)o->max_context,
         .max_chunk = (uint32_t)o->max_chunk,
         .max_wants = (uint32_t)o->max_wants,

@@ -199,6 +199,7 @@ static enum status add_matrix(struct model_layout *layout, struct model *model,
     if (dtype == DTYPE_BF16 && model->bf16_12 && enters_products(model, tensor) &&
         bf16_12_is_compact(cols)) {
         dtype = DTYPE_BF16_12;
+        layout->some_bf16_12 = true;
     }
     if (!packed_init(packed, dtype, piece.n_rows, cols)) {
         leaf_plan_release(&leaves);
@@ -359,11 +360,11 @@ static uint64_t head_bytes(const struct model *model)
 }
 
 enum status model_share_of(const struct weights *weights, const struct model_config *config,
-                           uint32_t rank, uint32_t n_ranks, struct model_share *ret_share,
+                           const struct model_place *place, struct model_share *ret_share,
                            struct err *err)
 {
-    struct comm comm = {.rank = rank, .n_ranks = n_ranks};
-    struct model model = {.config = *config, .comm = &comm};
+    struct comm comm = {.rank = place->rank, .n_ranks = place->n_ranks};
+    struct model model = {.config = *config, .comm = &comm, .bf16_12 = place->bf16_12};
     uint32_t ffn_bounds[LEAVES_FFN_MAX + 1];
     struct model_layout layout;
     enum status status = model_layout_init(&layout, &model, weights, err);
@@ -383,6 +384,7 @@ enum status model_share_of(const struct weights *weights, const struct model_con
         share.ffn_begin = ffn_bounds[first->ffn_leaf_begin];
         share.ffn_end = ffn_bounds[first->ffn_leaf_end];
         share.act = model_default_act(&layout);
+        share.some_bf16_12 = layout.some_bf16_12;
         *ret_share = share;
     }
     model_layout_release(&layout);

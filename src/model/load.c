@@ -404,6 +404,19 @@ static void count_used(struct model *model, const struct model_layout *layout)
     }
 }
 
+enum model_bf16 model_bf16_from_name(const char *name)
+{
+    return strcmp(name, "12") == 0      ? MODEL_BF16_12
+           : strcmp(name, "plain") == 0 ? MODEL_BF16_PLAIN
+                                        : MODEL_BF16_AUTO;
+}
+
+bool model_packs_bf16_12(enum model_bf16 bf16, const struct ops *ops,
+                         const struct ops_device *device)
+{
+    return bf16 == MODEL_BF16_12 || (bf16 == MODEL_BF16_AUTO && ops->likes_bf16_12(device));
+}
+
 static enum status build(struct weights *weights, const struct model_config *config,
                          const struct model_load_options *options, struct model **ret_model,
                          struct err *err)
@@ -418,9 +431,7 @@ static enum status build(struct weights *weights, const struct model_config *con
     model->comm = options->comm;
     model->quantises = options->quantises;
     model->quant = options->quant;
-    model->bf16_12 =
-        options->bf16 == MODEL_BF16_12 ||
-        (options->bf16 == MODEL_BF16_AUTO && options->ops->likes_bf16_12(options->device));
+    model->bf16_12 = model_packs_bf16_12(options->bf16, options->ops, options->device);
     if ((status = model_layout_init(&layout, model, weights, err)) != STATUS_OK ||
         (status = choose_act(model, &layout, options, err)) != STATUS_OK ||
         (status = init_rope(model, weights, err)) != STATUS_OK ||

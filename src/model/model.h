@@ -62,6 +62,9 @@ enum model_bf16 {
     MODEL_BF16_12, /* at 12 bits (tensor/bf16_12.h), but those that this would not make smaller */
 };
 
+/* "12", "plain"; any other name is AUTO. */
+enum model_bf16 model_bf16_from_name(const char *name);
+
 struct model_load_options {
     const struct ops *ops;
     struct ops_device *device;
@@ -103,20 +106,33 @@ uint64_t model_bytes_per_token(const struct model *model); /* read to decode one
  * of the same). */
 uint64_t model_identity(const struct model *model);
 
+/* Whose share of a model is asked for, and how it would be packed. */
+struct model_place {
+    uint32_t rank;
+    uint32_t n_ranks;
+    bool bf16_12; /* BF16 at 12 bits */
+};
+
 /* What one rank of a world would hold of an opened checkpoint, without loading it. */
 struct model_share {
     struct shard_slice slice;
     uint32_t ffn_begin; /* columns of ffn_down in the first layer; others may differ by a group */
     uint32_t ffn_end;
-    uint64_t weight_bytes; /* packed; of a tied embedding only the rows of this rank's head */
+    uint64_t weight_bytes; /* packed, as if no panel at 12 bits lay plain; of a tied embedding only
+                              the rows of this rank's head */
     uint64_t embed_bytes; /* an embedding that is not the head, held once for all ranks of a host */
+    bool some_bf16_12;    /* BF16 at 12 bits is among them */
     enum act act;         /* what model_load would choose without --quant */
 };
 
 NODISCARD enum status model_share_of(const struct weights *weights,
-                                     const struct model_config *config, uint32_t rank,
-                                     uint32_t n_ranks, struct model_share *ret_share,
+                                     const struct model_config *config,
+                                     const struct model_place *place, struct model_share *ret_share,
                                      struct err *err);
+
+/* Whether MODEL_BF16_... means 12 bits on this device. */
+bool model_packs_bf16_12(enum model_bf16 bf16, const struct ops *ops,
+                         const struct ops_device *device);
 
 /* Makes room for steps of up to n_tokens with logits for up to n_wanted of them. */
 NODISCARD enum status model_reserve(struct model *model, uint32_t n_tokens, uint32_t n_wanted,

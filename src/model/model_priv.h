@@ -113,6 +113,7 @@ struct model_layout {
     size_t mapped[MODEL_STORE_COUNT];      /* with the address space behind them for plain panels */
     const struct weights_tensor *not_bf16; /* one that enters products and is not stored as BF16, on
                                               any rank; NULL if there is none */
+    bool some_bf16_12;                     /* some of this rank's are at 12 bits */
     bool some_quantised;                   /* of those that enter products, as they are packed */
     bool quantises;                        /* some are quantised at load */
     uint32_t *row_maps[2];                 /* of q and k rows, NULL where not needed; owned */

@@ -275,7 +275,9 @@ static uint64_t bytes_to_read(const char *path, struct model_config *ret_config,
     for (uint32_t r = 0; r < n_ranks; r++) {
         struct model_share share;
 
-        assert_int_equal(model_share_of(weights, c, r, n_ranks, &share, NULL), STATUS_OK);
+        assert_int_equal(
+            model_share_of(weights, c, &(struct model_place){r, n_ranks, false}, &share, NULL),
+            STATUS_OK);
         n_kv_held += share.slice.kv_end - share.slice.kv_begin;
         n_out_cols += columns_read(&share.slice, c->head_dim, dtype_info(out->dtype)->group);
     }

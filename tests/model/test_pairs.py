@@ -22,6 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import random_model  # noqa: E402
 
+PACKED = "BF16 at 12 bits"
 FACTORS = {
     "ranks": [1, 2, 3, 4, 5, 8],
     "chunk": [1, 13, 64, 512],
@@ -29,8 +30,8 @@ FACTORS = {
     "level": ["ref", "avx2", "avx512"],
     "architecture": random_model.ARCHITECTURES,
     # BF16 is computed in bf16 unless told else, quantised types in f32; "over": the KV cache
-    "weights": [*random_model.TYPES, "BF16 in f32", "Q8_0 in int8", "Q4_K in int8", "BF16 over int8",
-                "Q8_0 in int8 over int8"],
+    "weights": [*random_model.TYPES, "BF16 in f32", PACKED, "Q8_0 in int8", "Q4_K in int8",
+                "BF16 over int8", "Q8_0 in int8 over int8"],
 }
 Row = collections.namedtuple("Row", FACTORS)
 MODELS = list(itertools.product(FACTORS["architecture"], FACTORS["weights"]))
@@ -96,13 +97,14 @@ class Models:
 
     def logits(self, row):
         weights, _, kv = row.weights.partition(" over ")
-        dtype, _, act = weights.partition(" in ")
+        dtype, _, act = weights.removesuffix(" at 12 bits").partition(" in ")
+        bf16 = {"BF16": "plain", PACKED: "12"}.get(row.weights)
         out = self.folder / f"{'-'.join(map(str, row))}.npy".replace(" ", "-")
         process = self.run(
             "logits", self.path(row.architecture, dtype), "--prompt-ids", self.prompt, "--out", out,
             "--tp", row.ranks, "--chunk", row.chunk, "--threads", row.threads, "--cpu-mask", row.level,
             "--hang-ms", HANG_MS, *(["--act", act] if act else []),
-            *(["--kv", kv] if kv else []))
+            *(["--kv", kv] if kv else []), *(["--bf16", bf16] if bf16 else []))
         assert process.returncode == 0, f"{row}: {process.stderr}"
         assert not process.stderr, f"{row}: {process.stderr}"  # a level that is not used, a rebuild
         logits = np.load(out)
@@ -124,10 +126,13 @@ def models(run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def references(models, pool):
-    """{(architecture, weights): logits}"""
+    """{(architecture, weights): logits}, those of plain BF16 for 12 bits"""
+    distinct = [model for model in MODELS if model[1] != PACKED]
     rows = [Row(**REFERENCE, architecture=architecture, weights=weights)
-            for architecture, weights in MODELS]
-    return dict(zip(MODELS, pool.map(models.logits, rows)))
+            for architecture, weights in distinct]
+    found = dict(zip(distinct, pool.map(models.logits, rows)))
+    return found | {(architecture, PACKED): found[architecture, "BF16"]
+                    for architecture in FACTORS["architecture"]}
 
 
 def difference(models, references, row):
@@ -161,7 +166,8 @@ def test_references_can_tell_a_difference(references):
     """Finite numbers that spread, and other ones for each model: bf16 products are not f32's."""
     for model, logits in references.items():
         assert np.isfinite(logits).all() and 0.5 < logits.std() < 5, model
-    assert len({logits.tobytes() for logits in references.values()}) == len(MODELS)
+    n_packed = len(FACTORS["architecture"])
+    assert len({logits.tobytes() for logits in references.values()}) == len(MODELS) - n_packed
 
 
 def test_every_pair_gives_the_same_bits(models, references, pool):

@@ -143,6 +143,16 @@ def test_default_model(run, model):
     assert report["memory"]["weight_bytes"] <= 1.03 * report["memory"]["stored_bytes"]
 
 
+def test_bf16_at_12_bits(run):
+    """Three quarters of plain BF16 and at most 3 %, where all matrices are large enough."""
+    plain, packed = (accepted(run, GOLDEN / "qwen3-bf16", "--bf16", how)["memory"] for how in ("plain", "12"))
+    assert packed["bf16_12"] and not plain["bf16_12"]
+    assert 0.75 < packed["weight_bytes"] / plain["weight_bytes"] < 0.78
+    done = run("inspect", GOLDEN / "qwen3-bf16", "--bf16", "12")
+    assert "BF16 at 12 bits" in done.stdout
+    assert not accepted(run, GOLDEN / "gguf-q4_1", "--bf16", "12")["memory"]["bf16_12"]
+
+
 def test_text(run, model):
     done = run("inspect", model)
     assert done.returncode == 0 and done.stderr == ""
