@@ -22,8 +22,8 @@ STARTERS = {"src/world/spawner_watch.c", "src/world/spawner_child.c",  # ranks
             "src/cmd/comm_ranks.c"}  # bench comm: ranks of its own, and mpirun where it is compared with
 STARTS = re.compile(r"(?<![\w.>])(?:v?fork|_Fork|execv\w*|execl\w*|fexecve|popen|system|posix_spawnp?|clone3?)\(")
 
-LIBRARIES = {"libc.so", "libm.so", "ld-linux-x86-64.so", "ld-linux-aarch64.so", "libpcre2-8.so", "libutf8proc.so",
-             "libcurl.so", "libcrypto.so", "libjansson.so", "libxxhash.so", "libhwloc.so", "libedit.so"}
+LIBRARIES = {"libc.so", "libm.so", "libgcc_s.so", "libatomic.so", "ld-linux-x86-64.so", "ld-linux-aarch64.so", "libpcre2-8.so",
+             "libutf8proc.so", "libcurl.so", "libcrypto.so", "libjansson.so", "libxxhash.so", "libhwloc.so", "libedit.so"}
 
 
 def named(cell):

@@ -11,6 +11,7 @@
 
 #include "base/base.h"
 #include "engine/generation.h"
+#include "weights/image.h"
 
 /* The smallest file of weights: a header of one tensor, and its byte. */
 static const char HEADER[] = "{\"t\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}";
@@ -113,6 +114,28 @@ static void test_every_end_counts(void **state)
     expect_ends("{\"eos_token_id\": [-1, 7]}", NULL, ends, 1);
 }
 
+/* A GGUF file has a key each for the end of a text, of a turn and of a message. */
+static void test_every_end_of_gguf_counts(void **state)
+{
+    struct buf image = image_gguf(3, 0, 3);
+    struct generation_defaults defaults = {0};
+    struct weights *weights;
+
+    (void)state;
+    put_gguf_u32(&image, "tokenizer.ggml.eos_token_id", 7);
+    put_gguf_u32(&image, "tokenizer.ggml.eot_token_id", 2);
+    put_gguf_u32(&image, "tokenizer.ggml.eom_token_id", 9);
+    pad_gguf(&image, 32);
+    weights = open_image(&image, WEIGHTS_FORMAT_GGUF);
+    assert_int_equal(generation_defaults_load(weights, &defaults, NULL), STATUS_OK);
+    assert_int_equal(defaults.n_end, 3);
+    assert_true(generation_is_end(&defaults, 7));
+    assert_true(generation_is_end(&defaults, 2));
+    assert_true(generation_is_end(&defaults, 9));
+    weights_close(&weights);
+    buf_release(&image);
+}
+
 static void expect_refused(const char *generation_config, const char *config, const char *message)
 {
     struct generation_defaults defaults = {.n_end = 3};
@@ -174,6 +197,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_end_counts),
+        cmocka_unit_test(test_every_end_of_gguf_counts),
         cmocka_unit_test(test_what_is_no_token_is_refused),
         cmocka_unit_test(test_the_list_is_bounded),
         cmocka_unit_test(test_sampling_is_the_models),
