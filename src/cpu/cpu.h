@@ -18,10 +18,11 @@ enum cpu_level {
     CPU_LEVEL_AVXVNNI,
     CPU_LEVEL_AVX512,
     CPU_LEVEL_AVX512VNNI,
+    CPU_LEVEL_AMX,
     CPU_LEVEL_COUNT
 };
 
-/* "ref", "avx2", "avx-vnni", "avx512", "avx512-vnni" */
+/* "ref", "avx2", "avx-vnni", "avx512", "avx512-vnni", "amx" */
 const char *cpu_level_name(enum cpu_level level);
 
 /* By name or number; STATUS_INVALID lists the names. */

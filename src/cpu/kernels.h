@@ -32,6 +32,7 @@ struct cpu_matmul {
     const struct packed *w;
     const float *x;  /* [m][cols], already rounded; rows readable up to round_up(cols, 32) + 32 */
     size_t x_stride; /* multiple of 16 elements; x is 64-byte aligned */
+    bool x_bf16;     /* x is rounded to bf16 */
     struct quant q;  /* instead of x: the m rows, for matmul_int8 */
     float *y;        /* y[i * y_stride + row]; root r of w->leaves at y + r * root_stride */
     size_t y_stride; /* only rows < w->rows are written */
@@ -62,6 +63,7 @@ enum { CPU_SCRATCH_BYTES = 40 << 20 };
 struct cpu_attn_block {
     const uint8_t *k;
     const uint8_t *v;
+    const uint8_t *next; /* any address: what to have in the second-level cache soon */
     uint32_t head_dim;
     enum kv_type kv;
     float scale;
@@ -143,3 +145,4 @@ void cpu_kernels_init_avx2(struct cpu_kernels *kernels);
 void cpu_kernels_init_avxvnni(struct cpu_kernels *kernels);
 void cpu_kernels_init_avx512(struct cpu_kernels *kernels);
 void cpu_kernels_init_avx512vnni(struct cpu_kernels *kernels);
+void cpu_kernels_init_amx(struct cpu_kernels *kernels);

@@ -2,6 +2,8 @@
 /* Which kernels to use: levels, detection, the start-up check. */
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include "base/log.h"
@@ -9,8 +11,8 @@
 #include "base/float_env.h"
 #include "cpu/selfcheck.h"
 
-static const char *const names[CPU_LEVEL_COUNT] = {"ref", "avx2", "avx-vnni", "avx512",
-                                                   "avx512-vnni"};
+static const char *const names[CPU_LEVEL_COUNT] = {"ref",    "avx2",        "avx-vnni",
+                                                   "avx512", "avx512-vnni", "amx"};
 
 const char *cpu_level_name(enum cpu_level level)
 {
@@ -26,7 +28,8 @@ enum status cpu_level_parse(const char *text, enum cpu_level *ret_level, struct 
         }
     }
     return err_set(err, STATUS_INVALID,
-                   "--cpu-mask: '%s' is none of ref, avx2, avx-vnni, avx512, avx512-vnni", text);
+                   "--cpu-mask: '%s' is none of ref, avx2, avx-vnni, avx512, avx512-vnni, amx",
+                   text);
 }
 
 #if defined(__x86_64__)
@@ -53,6 +56,14 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+/* A process must ask before it uses tile registers; its threads may then, too. */
+static bool may_use_tiles(void)
+{
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, asm/prctl.h */
+
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
 bool cpu_level_is_supported(enum cpu_level level)
 {
     /* the compiler's run-time support checks that the operating system saves the registers */
@@ -68,6 +79,8 @@ bool cpu_level_is_supported(enum cpu_level level)
         return has_avx512();
     case CPU_LEVEL_AVX512VNNI:
         return has_avx512() && __builtin_cpu_supports("avx512vnni");
+    case CPU_LEVEL_AMX:
+        return has_avx512() && has_bit(7, 0, 3, 22) && has_bit(7, 0, 3, 24) && may_use_tiles();
     default:
         return false;
     }
@@ -80,6 +93,7 @@ void cpu_kernels_add_level(struct cpu_kernels *kernels, enum cpu_level level)
         [CPU_LEVEL_AVXVNNI] = cpu_kernels_init_avxvnni,
         [CPU_LEVEL_AVX512] = cpu_kernels_init_avx512,
         [CPU_LEVEL_AVX512VNNI] = cpu_kernels_init_avx512vnni,
+        [CPU_LEVEL_AMX] = cpu_kernels_init_amx,
     };
 
     inits[level](kernels);

@@ -111,6 +111,7 @@ static void product_panels(struct linear_job *job, const struct ops_linear_out *
             .w = out->w,
             .x = rounded ? job->device->rounded : args->x,
             .x_stride = rounded ? job->rounded_stride : args->x_stride,
+            .x_bf16 = rounded,
             .q = job->quant,
             .y = out->y,
             .y_stride = out->y_stride,

@@ -31,7 +31,7 @@ def test_facts(run):
 
 def test_levels(run):
     report = doctor(run)
-    levels = ["ref", "avx2", "avx-vnni", "avx512", "avx512-vnni"]
+    levels = ["ref", "avx2", "avx-vnni", "avx512", "avx512-vnni", "amx"]
     assert report["level_supported"] in levels
     assert levels.index(report["level"]) <= levels.index(report["level_supported"])
     assert doctor(run, "--cpu-mask", "ref")["level"] == "ref"

@@ -99,10 +99,26 @@ static void check_quantised(struct kernel_fixture *fixture, const struct packed 
     }
 }
 
+/* The same product of x rounded to bf16, for which a level may have another kernel. */
+static void check_rounded(struct kernel_fixture *fixture, const struct packed *w, uint32_t m,
+                          const float *x, size_t x_stride)
+{
+    float *rounded = aligned_alloc(CACHE_LINE, round_up(m * x_stride * sizeof(float), CACHE_LINE));
+
+    assert_non_null(rounded);
+    fixture->ref.round_bf16(rounded, x, m * x_stride);
+    check_product(fixture, &(struct cpu_matmul){
+                               .w = w, .x = rounded, .x_stride = x_stride, .x_bf16 = true, .m = m});
+    free(rounded);
+}
+
 static void check(struct kernel_fixture *fixture, const struct packed *w, uint32_t m,
                   const float *x, size_t x_stride)
 {
     check_product(fixture, &(struct cpu_matmul){.w = w, .x = x, .x_stride = x_stride, .m = m});
+    if (w->dtype == DTYPE_BF16 || w->dtype == DTYPE_BF16_12) {
+        check_rounded(fixture, w, m, x, x_stride);
+    }
     if (dtype_is_quantised(w->dtype)) {
         struct quant q = quantise(&fixture->ref, w, m, x, x_stride);
 

@@ -30,7 +30,7 @@ PLANTED = 0.05  # what a planted error changes at least, and rounding to bf16 ne
 NAMES = [fixture.name for fixture in fixtures.ALL]
 WITH_BF16 = [name for name in NAMES if Golden(name).bf16 is not None]
 CASES = [(name, act) for name in NAMES for act in Golden(name).acts()]
-LEVELS = ["ref", "avx2", "avx512-vnni"]
+LEVELS = ["ref", "avx2", "amx"]
 
 
 def planted_cases():

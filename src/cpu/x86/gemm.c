@@ -11,6 +11,7 @@
 enum {
     BLOCK_ROWS_MAX = 512,
     FEW_TILES = 4,
+    GEMM_STEP = 32,
     FEW_TILES_COLS = 1 << 18,
 };
 
@@ -108,8 +109,9 @@ static void tiles(const struct block *block, const void *w, const struct columns
     const uint32_t n = columns->n;
     const struct cpu_matmul *args = block->args;
     uint32_t outputs = block->n_panels * PACKED_LANES;
-    gemm_tile_fn *const(*tile)[GEMM_ROWS_MAX + 1] =
-        block->pairs ? block->isa->tile_bf16 : block->isa->tile;
+    gemm_tile_fn *const *tile =
+        (block->pairs ? block->isa->tile_bf16 : block->isa->tile)[block->n_panels];
+    gemm_tile_fn *any = block->isa->tile_any;
     const struct fetch fetch = fetch_next(block, k + n);
     size_t n_lines = div_up(fetch.code_lines, block->n_tiles); /* with each tile */
 
@@ -120,12 +122,14 @@ static void tiles(const struct block *block, const void *w, const struct columns
         if (k + n == args->w->cols) {
             fetch_outputs(block, row, end);
         }
-        tile[block->n_panels][end - row](&(struct gemm_tile){
+        (any != NULL ? any : tile[end - row])(&(struct gemm_tile){
             .w = w,
             .panel_bytes =
                 args->w->dtype == DTYPE_BF16_12 ? GEMM_PAIRS_BYTES : args->w->panel_code_bytes,
             .x = tile_x(block, t, columns->x_k),
             .sums = sums + (size_t)row * outputs,
+            .rows = end - row,
+            .panels = block->n_panels,
             .n = n,
             .add = add,
             .fetch = fetch.codes + MIN(t * n_lines, fetch.code_lines) * CACHE_LINE,
@@ -173,7 +177,8 @@ static const void *weights(const struct block *block, uint32_t k, uint32_t n)
 }
 
 /* One leaf. An integer product takes whole groups: where the leaf's end is not one's, the codes of
- * x beyond it are zero; x_k is where its groups begin in x. Returns where the next leaf's do. */
+ * x beyond it are zero. x_k is where the leaf's groups or steps begin in x; returns where the next
+ * leaf's do. */
 static uint32_t leaf(const struct block *block, uint32_t k0, uint32_t k1, uint32_t x_k, float *sums)
 {
     struct columns columns = {.k = k0, .x_k = k0};
@@ -188,11 +193,14 @@ static uint32_t leaf(const struct block *block, uint32_t k0, uint32_t k1, uint32
         columns.x_k = x_k;
         left = quant_leaf_groups(k0, k1) * QUANT_GROUP;
     }
+    if (block->isa->steps) {
+        columns.x_k = x_k;
+    }
     for (; left > 0; left -= columns.n) {
         columns.n = MIN(GEMM_BLOCK_COLS, left);
         tiles(block, weights(block, columns.k, columns.n), &columns, add, sums);
         columns.k += columns.n;
-        columns.x_k += columns.n;
+        columns.x_k += block->isa->steps ? (uint32_t)round_up(columns.n, GEMM_STEP) : columns.n;
         add = true;
     }
     return columns.x_k;
@@ -261,13 +269,31 @@ static uint32_t block_rows(const struct block *block)
     return MIN(tiles * block->tall, BLOCK_ROWS_MAX);
 }
 
+/* Columns of x as it is packed. */
+static uint32_t x_cols(const struct cpu_matmul *args, const struct gemm_isa *isa)
+{
+    const struct leaf_plan *leaves = &args->w->leaves;
+    uint32_t cols = 0;
+
+    if (isa->integers) {
+        return args->q.n_groups * QUANT_GROUP;
+    }
+    if (!isa->steps) {
+        return args->w->cols;
+    }
+    for (uint32_t i = 0; i < leaves->n_leaves; i++) {
+        cols += (uint32_t)round_up(leaves->bounds[i + 1] - leaves->bounds[i], GEMM_STEP);
+    }
+    return cols;
+}
+
 void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack_fn *unpack)
 {
     struct block block = {
         .args = args, .isa = isa, .unpack = unpack, .weights = (uint8_t *)args->scratch};
     uint32_t n_blocks;
 
-    block.x_cols = isa->integers ? args->q.n_groups * QUANT_GROUP : args->w->cols;
+    block.x_cols = x_cols(args, isa);
     block.pairs = (args->w->dtype == DTYPE_BF16 || args->w->dtype == DTYPE_BF16_12) &&
                   args->m <= isa->bf16_rows_max;
     block.tall = block.pairs ? isa->rows_bf16 : isa->rows;

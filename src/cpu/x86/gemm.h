@@ -16,8 +16,10 @@ struct gemm_tile {
     size_t panel_bytes; /* of pairs, from panel to panel */
     const void *x;      /* packed */
     float *sums;        /* [rows][outputs] */
-    uint32_t n;         /* whole steps of 32, but for the end of a leaf */
-    bool add;           /* false: sums counts as zero (the first columns of a leaf) */
+    uint32_t rows;
+    uint32_t panels;
+    uint32_t n; /* whole steps of 32, but for the end of a leaf */
+    bool add;   /* false: sums counts as zero (the first columns of a leaf) */
     /* Codes of the first panel to have in the second-level cache soon, and as many of the second:
      * at most fetch_lines cache lines with each step of 32 columns. A burst of them would fill the
      * queue of misses, and everything wait (8 rows of x: 23 %). */
@@ -41,7 +43,7 @@ static inline const uint8_t *gemm_fetch(const struct gemm_tile *tile, bool two_p
     return fetch;
 }
 
-/* The number of rows and of outputs is the function's own. */
+/* The number of rows and of outputs is the function's own, but for tile_any. */
 typedef void gemm_tile_fn(const struct gemm_tile *tile);
 
 /* Columns [k, k + n) of a panel as f32 to out[c * stride + lane]; for integer products k and n are
@@ -65,6 +67,7 @@ struct gemm_isa {
     uint32_t rows;      /* of the tallest tile */
     uint32_t rows_bf16; /* of the tallest of tile_bf16 */
     bool integers;      /* x is cpu_matmul.q: its columns are those of its groups, leaf by leaf */
+    bool steps;         /* x is packed leaf by leaf, in whole steps of 32 columns */
     uint32_t granule;   /* columns of x that are packed together */
     size_t x_granule;   /* and how many bytes they take for a tile's rows */
     gemm_pack_fn *pack;
@@ -77,6 +80,7 @@ struct gemm_isa {
     uint32_t bf16_rows_max;
     gemm_pairs_fn *pairs; /* NULL for weights that are not at 12 bits */
     gemm_tile_fn *tile_bf16[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1];
+    gemm_tile_fn *tile_any; /* instead of the tables: one for all numbers of rows and panels */
     void (*add)(float *x, const float *y, size_t n);
 };
 
