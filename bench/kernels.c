@@ -264,6 +264,7 @@ static double run_attention(struct bench *bench, const struct bench_case *it, ui
         bench->kernels.attn_block(&(struct cpu_attn_block){
             .k = bench->pool + i % 64 * 65536,
             .v = bench->pool + i % 64 * 65536 + 32768,
+            .next = bench->pool + (i + 1) % 64 * 65536,
             .head_dim = it->cols,
             .kv = kv_type_of(it->dtype),
             .scale = 0.1f,

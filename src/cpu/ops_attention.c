@@ -156,6 +156,14 @@ static void prepare_tile(const struct attn_job *job, struct tile *tile, float *s
     load_queries(job, tile);
 }
 
+/* The K of one block of the tile's keys. */
+static const uint8_t *tile_block(const struct attn_job *job, const struct tile *tile,
+                                 uint32_t block)
+{
+    return kv_page_head(job->args->kv, &job->layout, tile->segment->pages[block], job->args->layer,
+                        tile->kv_head);
+}
+
 static void compute_tile(const struct attn_job *job, struct tile *tile, float *kernel_scratch)
 {
     const struct ops_attention *args = job->args;
@@ -176,6 +184,7 @@ static void compute_tile(const struct attn_job *job, struct tile *tile, float *k
         }
         kernels->attn_block(&(struct cpu_attn_block){
             .k = k,
+            .next = tile_block(job, tile, MIN(block + 1, tile->n_blocks - 1)),
             .v = k + job->layout.v_offset,
             .head_dim = kv->head_dim,
             .kv = kv->type,

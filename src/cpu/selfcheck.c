@@ -291,6 +291,7 @@ static bool check_attention(struct check *check, enum kv_type kv, bool tiny, uin
                                   .scratch = check->scratch};
 
     fill_block(check, &args, tiny);
+    args.next = args.k;
     fill(check, check->x, QUERIES * X_STRIDE, tiny ? -64 : 1);
     for (int i = 0; i < 2; i++) {
         const struct cpu_kernels *kernels = i == 0 ? check->ref : check->kernels;

@@ -92,6 +92,7 @@ static float *compute(const struct kernel_fixture *fixture, const struct cpu_ker
     level->attn_block(&(struct cpu_attn_block){
         .k = b->keys.codes,
         .v = b->v,
+        .next = b->v,
         .head_dim = b->head_dim,
         .kv = KV_INT8,
         .scale = kind == KIND_TINY ? 1.5f : 0.01f / sqrtf((float)b->head_dim),

@@ -246,6 +246,7 @@ static void attn_values_int8(const struct attn *attn)
         v8_weights(attn->p, scales, args->valid + attn->first, attn->n, weights);
         v8_product(&(struct v8_group){
             .codes = args->v + (size_t)dim * V8_KEYS,
+            .next = args->next + (size_t)(dim / V8_DIMS) * V8_NEXT_BYTES,
             .weights = weights,
             .n = attn->n,
             .n_keys = (uint32_t)round_up(attn_most(attn), 2),
