@@ -3,7 +3,7 @@
  * lockstep bench: prefill and decode rates beside the yardsticks of the same run. Each repetition
  * measures everything in turn (memory bandwidth, multiply-add rate, prefill, decode), because a
  * shared machine's speed changes within seconds; medians are reported. The other benchmarks are in
- * bench_comm.c and bench_recovery.c.
+ * bench_comm.c, bench_quality.c and bench_recovery.c.
  */
 #include "cmd/bench.h"
 
@@ -310,7 +310,8 @@ static int bench_model(const struct options *options)
 
 static bool is_topic(const char *word)
 {
-    return word != NULL && (strcmp(word, "recovery") == 0 || strcmp(word, "comm") == 0);
+    return word != NULL && (strcmp(word, "recovery") == 0 || strcmp(word, "comm") == 0 ||
+                            strcmp(word, "quality") == 0);
 }
 
 int cmd_bench(const struct options *options)
@@ -323,11 +324,18 @@ int cmd_bench(const struct options *options)
         rest.path = NULL;
     }
     if (topic != NULL && !is_topic(topic)) {
-        return cmd_usage(options, "%s is no benchmark; there are recovery and comm", topic);
+        return cmd_usage(options, "%s is no benchmark; there are recovery, comm and quality",
+                         topic);
     }
     if (topic != NULL && strcmp(topic, "comm") == 0) {
         return rest.path == NULL ? bench_comm(&rest)
                                  : cmd_usage(options, "bench comm needs no model");
+    }
+    if (topic != NULL && strcmp(topic, "quality") == 0) {
+        if (rest.path == NULL || rest.given.text == rest.given.prompt_ids) {
+            return cmd_usage(options, "bench quality needs MODEL and --text or --prompt-ids");
+        }
+        return bench_quality(&rest);
     }
     if ((rest.path == NULL) == !options->given.shape) {
         return cmd_usage(options, "either MODEL or --shape is needed, not both");

@@ -10,3 +10,6 @@ int bench_recovery(const struct options *options);
 
 /* The collectives alone, beside Open MPI's where it is installed. */
 int bench_comm(const struct options *options);
+
+/* How far a path's results are from those of f32 arithmetic, over a text. */
+int bench_quality(const struct options *options);
