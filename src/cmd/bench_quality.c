@@ -20,9 +20,11 @@
 #include "weights/quantise.h"
 
 enum {
-    CHUNK = 32, /* positions; a page holds whole ones */
+    CHUNK = 32, /* positions */
     TEXT_MAX = 64 << 20
 };
+
+_Static_assert(OPS_PAGE_TOKENS % CHUNK == 0, "a page begins with a chunk");
 
 struct quality {
     const struct options *options;

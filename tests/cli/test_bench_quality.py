@@ -49,6 +49,7 @@ def test_figures(run, tmp_path, name, path):
     assert found["positions"] == len(IDS) and found["window"] == WINDOW
     assert found["kl_mean"] > 0
     for key, value in {"kl_mean": np.mean(kl), "kl_max": np.max(kl), "kl_median": np.sort(kl)[len(kl) // 2],
+                       "kl_p99": np.sort(kl)[-1],
                        "same_top": np.mean(same), "reference_perplexity": np.exp(np.mean(nll[0])),
                        "perplexity": np.exp(np.mean(nll[1]))}.items():
         assert found[key] == pytest.approx(value, rel=1e-6, abs=1e-12), key
