@@ -92,7 +92,8 @@ static void amx_dot_bf16(uint32_t c, uint32_t a, uint32_t b)
 
 #define AMX_TILES_ARE_THERE
 
-#elif defined(__AMX_TILE__) && defined(__AMX_BF16__)
+#elif (defined(__AMX_TILE__) && defined(__AMX_BF16__)) || \
+    (defined(__AMXTILE__) && defined(__AMXBF16__)) /* as clang up to 14 says it */
 
 #include <immintrin.h>
 
