@@ -6,18 +6,25 @@
  * and call these.
  *
  * Shared conventions. Every kernel runs with flush-to-zero and denormals-are-zero on
- * (base/float_env.h). The product of x and a row w over columns [k0, k1) ("chain") is run = +0 for
- * each step of 32 columns from k0 (the last may be shorter): e = o = +0 for k of the step
- * ascending: (k - k0) even: e = fma(x[k], w[k], e), odd: o = fma(x[k], w[k], o) shorter step: e = e
- * + 0, o = o + 0     (what zero padding would do: -0 becomes +0) run = run + (e + o) and a matrix
- * product over several leaves is a chain for each, added as its leaf_plan says.
+ * (base/float_env.h). The product of x and a row w over columns [k0, k1) ("chain") begins with
+ * run = +0 and goes in steps of 32 columns from k0, the last of which may be shorter:
+ *
+ *   - e = o = +0
+ *   - for k of the step, ascending: where k - k0 is even e = fma(x[k], w[k], e), else
+ *     o = fma(x[k], w[k], o)
+ *   - in a shorter step e = e + 0, o = o + 0 (what zero padding would do: -0 becomes +0)
+ *   - run = run + (e + o)
+ *
+ * A matrix product over several leaves is a chain for each, added as its leaf_plan says.
  *
  * The product of integer activations and a row of quantised w over a leaf ("integer chain") is
  * run = +0, and for each group of the leaf in ascending order, with q, d and s = sum of q as
  * tensor/quant.h makes them and c, D, M as struct packed_group has them:
- *   run = fma((float)(sum of c[k] q[k]), D d, run)       Q6_K: columns 0..15, then 16..31, each by
- *                                                        its own D
- *   run = fma(M, d (float)s, run)                        for types with a minimum alone
+ *
+ *   - run = fma((float)(sum of c[k] q[k]), D d, run); for Q6_K columns 0..15, then 16..31, each by
+ *     its own D
+ *   - for types with a minimum run = fma(M, d (float)s, run)
+ *
  * The sum over k is an exact integer in whatever order, below 2^24 as a float has it exactly.
  */
 #pragma once

@@ -21,19 +21,33 @@
  *   Q5_K        [k / 32] of B4, B1                                     256        S4
  *   Q6_K        [k / 32] of B4, B2                                     256        S6
  *
- *   B8 (512 B): byte j*64 + lane*4 + b  = code of k = 4 j + b, j < 8, as an unsigned byte (value +
- * 128) B4 (256 B): byte j*64 + lane*4 + b  = low nibble k = 8 j + b, high nibble k = 8 j + 4 + b, j
- * < 4 B1  (64 B): u32 lane: bit k is bit 4 of the code of k, k < 32 B2 (128 B): u32 h*16 + lane:
- * bits 2 t and 2 t + 1 are bits 4 and 5 of the code of k = 16 h + t scales without a name: one
- * record for each 32 k S4 (256 B, for each 256 k): f16 d[16], f16 dmin[16], then 12 planes of 16
- * bytes: byte p*16 + lane is byte p of the row's twelve bytes of 6-bit scales and minima, as the
- * file has them S6 (288 B, for each 256 k): f16 d[16], then i8 [16 sub-blocks of 16 k][16 lanes]
+ * The blocks, each of 32 k:
+ *
+ *   - B8 (512 B): byte j*64 + lane*4 + b is the code of k = 4 j + b, j < 8, as an unsigned byte
+ *     (value + 128)
+ *   - B4 (256 B): byte j*64 + lane*4 + b has k = 8 j + b in its low and k = 8 j + 4 + b in its high
+ *     nibble, j < 4
+ *   - B1 (64 B): u32 lane, whose bit k is bit 4 of the code of k
+ *   - B2 (128 B): u32 h*16 + lane, whose bits 2 t and 2 t + 1 are bits 4 and 5 of the code of
+ *     k = 16 h + t
+ *
+ * Scales without a name are one record for each 32 k. Those of 256 k:
+ *
+ *   - S4 (256 B): f16 d[16], f16 dmin[16], then 12 planes of 16 bytes: byte p*16 + lane is byte
+ *     p of the row's twelve bytes of 6-bit scales and minima, as the file has them
+ *   - S6 (288 B): f16 d[16], then i8 [16 sub-blocks of 16 k][16 lanes]
  *
  * The weight is one f32 value, a single fused multiply-add of exactly represented parts:
- *   Q8_0 fma(c - 128, d, 0)   Q4_0 fma(c - 8, d, 0)   Q5_0 fma(c - 16, d, 0)   Q4_1, Q5_1 fma(c, d,
- * m) Q4_K, Q5_K fma(c, d sc, -(dmin mn))   Q6_K fma(c - 32, d sc, 0) with d sc and dmin mn rounded
- * to f32 first (both are exact). Scales are finite (packing refuses others), so that fma(c, d, -8
- * d) and the like are the same value.
+ *
+ *   - Q8_0: fma(c - 128, d, 0)
+ *   - Q4_0: fma(c - 8, d, 0)
+ *   - Q5_0: fma(c - 16, d, 0)
+ *   - Q4_1, Q5_1: fma(c, d, m)
+ *   - Q4_K, Q5_K: fma(c, d sc, -(dmin mn))
+ *   - Q6_K: fma(c - 32, d sc, 0)
+ *
+ * with d sc and dmin mn rounded to f32 first (both are exact). Scales are finite (packing refuses
+ * others), so that fma(c, d, -8 d) and the like are the same value.
  *
  * Padding along K: BF16 to an even k, nothing else (a quantised K is a multiple of its group). Code
  * bytes of a padded row or column may be anything that makes the value +0: packers write zero
