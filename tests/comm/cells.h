@@ -141,8 +141,8 @@ static inline void cells_each(void (*run)(enum world_kind kind, uint32_t n_ranks
     for (size_t i = 0; i < ARRAY_LEN(n_ranks); i++) {
         for (size_t j = 0; j < ARRAY_LEN(cells_counts); j++) {
             /* sanitizers see all code paths in fewer cells */
-            if (WORLD_SANITIZED && (n_ranks[i] == 5 || n_ranks[i] == 8 || cells_counts[j] == 64 ||
-                                    (n_ranks[i] == 16 && cells_counts[j] > 64))) {
+            if (SANITIZED && (n_ranks[i] == 5 || n_ranks[i] == 8 || cells_counts[j] == 64 ||
+                              (n_ranks[i] == 16 && cells_counts[j] > 64))) {
                 continue;
             }
             run(WORLD_THREADS, n_ranks[i], cells_counts[j]);

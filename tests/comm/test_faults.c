@@ -446,7 +446,7 @@ static bool run_until_killed(struct comm *comm, void *arg)
 static void test_killed(void **state)
 {
     static struct work work;
-    enum { ROUNDS = WORLD_SANITIZED ? 8 : 16 };
+    enum { ROUNDS = SANITIZED ? 8 : 16 };
 
     (void)state;
     for (uint32_t round = 0; round < ROUNDS; round++) {

@@ -8,7 +8,7 @@
 
 #include "base/mem.h"
 
-enum { MI = 1 << 20, LARGE = WORLD_SANITIZED ? 4 * MI : 64 * MI, GATHERED = LARGE / 8 };
+enum { MI = 1 << 20, LARGE = SANITIZED ? 4 * MI : 64 * MI, GATHERED = LARGE / 8 };
 
 /* What rank puts at element i. */
 static float element(uint32_t rank, size_t i)

@@ -240,7 +240,7 @@ static void test_pieces(void **state)
 {
     (void)state;
     run_matrix_with(WORLD_THREADS, 2, 16 * 1024 + 3, run_rank);
-    if (!WORLD_SANITIZED) {
+    if (!SANITIZED) {
         run_matrix_with(WORLD_PROCESSES, 2, 33 * 1024 - 1, run_rank);
         run_matrix_with(WORLD_PROCESSES, 2, 100 * 1024 + 5, run_rank);
         run_matrix_with(WORLD_THREADS, 3, 33 * 1024 - 1, run_hidden);

@@ -14,7 +14,7 @@
 enum { LEAVES = 9 };
 
 static const uint32_t rank_counts[] = {1, 2, 3, 5, 8, 16};
-static const size_t counts[] = {0, 1, 7, 64, 4097, WORLD_SANITIZED ? 70001 : 1 << 20};
+static const size_t counts[] = {0, 1, 7, 64, 4097, SANITIZED ? 70001 : 1 << 20};
 
 struct matrix {
     uint32_t n_ranks;

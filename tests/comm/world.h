@@ -18,18 +18,7 @@
 
 #include "base/base.h"
 #include "comm/shm.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define WORLD_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define WORLD_SANITIZED 1
-#endif
-#ifndef WORLD_SANITIZED
-#define WORLD_SANITIZED 0
-#endif
+#include "sanitized.h"
 
 enum world_kind { WORLD_THREADS, WORLD_PROCESSES };
 

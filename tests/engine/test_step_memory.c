@@ -17,18 +17,11 @@
 #include "comm/shm.h"
 #include "cpu/cpu.h"
 #include "engine/sequence.h"
+#include "sanitized.h"
 
 #define FIXTURE(name) TEST_SOURCE_DIR "/tests/model/golden/" name
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
-#if defined(__GLIBC__) && !defined(SANITIZED)
+#if defined(__GLIBC__) && !SANITIZED
 #define COUNTS_ALL true
 
 /* The allocator's own functions under their other names, which the C library offers for this. */

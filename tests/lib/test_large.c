@@ -3,20 +3,9 @@
  * sanitizers a sixteenth) between two processes, whose tensors lie past 4 GiB in what they share.
  * tests/comm/test_large.c has every operation at that size. */
 #include "scene.h"
+#include "sanitized.h"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define LARGE_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define LARGE_SANITIZED 1
-#endif
-#ifndef LARGE_SANITIZED
-#define LARGE_SANITIZED 0
-#endif
-
-enum { N_RANKS = 2, MI = 1 << 20, LARGE = LARGE_SANITIZED ? 4 * MI : 64 * MI };
+enum { N_RANKS = 2, MI = 1 << 20, LARGE = SANITIZED ? 4 * MI : 64 * MI };
 
 /* Small whole numbers, so that every sum is exact. */
 static float element(uint32_t rank, size_t i)

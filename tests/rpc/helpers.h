@@ -16,19 +16,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "rpc/region.h"
+#include "sanitized.h"
 
 #define MS UINT64_C(1000000)
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 struct random {
     uint64_t state;
