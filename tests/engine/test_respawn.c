@@ -338,6 +338,14 @@ static void expect_equal(const struct job *job, const float *expected, const cha
     memset(job->logits, 0, N_TOKENS * row * sizeof(float));
 }
 
+/* Memory that outlives the ranks, and room for the logits. */
+static void job_begin(struct job *job, struct memory *memory)
+{
+    memory_init(memory);
+    job->memory = memory;
+    job->logits = xcalloc((size_t)N_TOKENS * job->config.vocab, sizeof(float));
+}
+
 /* Load, respawn, respawn in the middle of a sequence. */
 static void check_world(struct job job, uint32_t n_ranks)
 {
@@ -346,9 +354,7 @@ static void check_world(struct job job, uint32_t n_ranks)
     struct memory memory;
     float *expected = reference(&job);
 
-    memory_init(&memory);
-    job.memory = &memory;
-    job.logits = xcalloc((size_t)N_TOKENS * job.config.vocab, sizeof(float));
+    job_begin(&job, &memory);
     expect_ok(&job, n_ranks, runs);
     expect_equal(&job, expected, "the first load");
     assert_int_equal(bytes_read(runs, n_ranks), bytes);
@@ -414,9 +420,7 @@ static void test_fewer_ranks(void **state)
     float *expected = reference(&job);
 
     (void)state;
-    memory_init(&memory);
-    job.memory = &memory;
-    job.logits = xcalloc((size_t)N_TOKENS * job.config.vocab, sizeof(float));
+    job_begin(&job, &memory);
     expect_ok(&job, 3, runs);
     job.keep_host = true;
     memset(job.logits, 0, (size_t)N_TOKENS * job.config.vocab * sizeof(float));
@@ -487,9 +491,7 @@ static void test_other_model(void **state)
     struct memory memory;
 
     (void)state;
-    memory_init(&memory);
-    job.memory = &memory;
-    job.logits = xcalloc((size_t)N_TOKENS * job.config.vocab, sizeof(float));
+    job_begin(&job, &memory);
     expect_ok(&job, 2, runs);
     job.keep_weights = job.keep_host = true;
     job.config.norm_eps = 1e-6f;
@@ -519,9 +521,7 @@ static void test_other_kv_type(void **state)
     struct memory memory;
 
     (void)state;
-    memory_init(&memory);
-    job.memory = &memory;
-    job.logits = xcalloc((size_t)N_TOKENS * job.config.vocab, sizeof(float));
+    job_begin(&job, &memory);
     expect_ok(&job, 2, runs);
     job.keep_weights = job.keep_host = job.keep_kv = true;
     job.kv = KV_BF16;
