@@ -17,7 +17,6 @@
 #include "cpu/cpu.h"
 #include "engine/engine.h"
 #include "json/json.h"
-#include "weights/quantise.h"
 
 enum {
     CHUNK = 32, /* positions */

@@ -12,6 +12,7 @@
 #include "cmd/bench.h"
 #include "cmd/cmd.h"
 #include "cmd/service.h"
+#include "cmd/stats.h"
 
 enum {
     CONTEXT = 256, /* positions when the rank is killed */
@@ -127,24 +128,16 @@ static enum status measure(struct recovery *r, uint32_t rep, struct err *err)
     return status;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
 static void print_row(const char *what, double *values, size_t n)
 {
-    qsort(values, n, sizeof(*values), ascending);
+    stats_sort(values, n);
     printf("  %-28s %9.2f %9.2f %9.2f  ms\n", what, values[n / 2], values[MIN(n * 99 / 100, n - 1)],
            values[n - 1]);
 }
 
 static json_t *row_json(double *values, size_t n)
 {
-    qsort(values, n, sizeof(*values), ascending);
+    stats_sort(values, n);
     return json_pack("{s:f, s:f, s:f}", "p50_ms", values[n / 2], "p99_ms",
                      values[MIN(n * 99 / 100, n - 1)], "max_ms", values[n - 1]);
 }

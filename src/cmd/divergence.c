@@ -2,9 +2,9 @@
 #include "cmd/divergence.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "base/mem.h"
+#include "cmd/stats.h"
 
 void divergence_init(struct divergence *divergence, uint32_t max)
 {
@@ -68,18 +68,10 @@ double divergence_mean(const struct divergence *divergence)
     return divergence->kl_sum / divergence->n;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
 double divergence_quantile(struct divergence *divergence, double share)
 {
     uint32_t at = (uint32_t)ceil(share * divergence->n);
 
-    qsort(divergence->kl, divergence->n, sizeof(double), ascending);
+    stats_sort(divergence->kl, divergence->n);
     return divergence->kl[MIN(MAX(at, 1u), divergence->n) - 1];
 }

@@ -9,10 +9,15 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+void stats_sort(double *values, size_t n)
+{
+    qsort(values, n, sizeof(*values), compare);
+}
+
 struct stats stats_of(double *values, size_t n)
 {
     ENSURE_OP(n, >=, 1);
-    qsort(values, n, sizeof(*values), compare);
+    stats_sort(values, n);
     return (struct stats){
         .min = values[0],
         .median = n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2,

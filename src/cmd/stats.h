@@ -10,5 +10,8 @@ struct stats {
     double max;
 };
 
+/* Ascending, in place. */
+void stats_sort(double *values, size_t n);
+
 /* Sorts values in place; n >= 1. */
 struct stats stats_of(double *values, size_t n);
