@@ -363,9 +363,7 @@ VEC_INLINE void gemv_leaf_12(enum dtype dtype, uint32_t m, struct gemv *group, u
     float values[WEIGHTS_STEP * PACKED_LANES];
 
     (void)dtype;
-    for (size_t i = 0; i < group->level; i += VEC_LANES) {
-        vec_store(run + i, vec_zero());
-    }
+    gemv_clear(run, group->level);
     for (uint32_t k = k0; k < k1; k += WEIGHTS_STEP) {
         uint32_t n = MIN(k1 - k, WEIGHTS_STEP);
 

@@ -244,6 +244,14 @@ VEC_INLINE void gemv_step(enum dtype dtype, uint32_t m, const struct gemv *group
     }
 }
 
+/* n sums become +0; memset would be a string instruction, which begins slowly. */
+VEC_INLINE void gemv_clear(float *sums, size_t n)
+{
+    for (size_t i = 0; i < n; i += VEC_LANES) {
+        vec_store(sums + i, vec_zero());
+    }
+}
+
 /* See gemv_leaf_fn. */
 VEC_INLINE void gemv_leaf(enum dtype dtype, uint32_t m, struct gemv *group, uint32_t leaf,
                           float *run)
@@ -253,9 +261,7 @@ VEC_INLINE void gemv_leaf(enum dtype dtype, uint32_t m, struct gemv *group, uint
     const uint32_t k1 = args->w->leaves.bounds[leaf + 1];
     float values[WEIGHTS_STEP * PACKED_LANES];
 
-    for (size_t i = 0; i < group->level; i += VEC_LANES) {
-        vec_store(run + i, vec_zero());
-    }
+    gemv_clear(run, group->level);
     for (uint32_t k = k0; k < k1; k += WEIGHTS_STEP) {
         uint32_t n = MIN(k1 - k, WEIGHTS_STEP);
 

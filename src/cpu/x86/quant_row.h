@@ -29,8 +29,8 @@ VEC_INLINE int32_t quant_sum(veci a)
 
 /* See quant_group_fn. Fewer than 32 columns are left to the definition, and so are special values.
  */
-VEC_INLINE void quant_group_vec(const float *x, uint32_t lead, uint32_t n, int8_t *codes,
-                                float *ret_scale, int32_t *ret_sum)
+static void quant_group_vec(const float *x, uint32_t lead, uint32_t n, int8_t *codes,
+                            float *ret_scale, int32_t *ret_sum)
 {
     vecf values[QUANT_VECTORS];
     veci q[QUANT_VECTORS];
