@@ -3,7 +3,13 @@
 # the list include by include.
 
 enable_testing()
-pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
+if(CMAKE_CROSSCOMPILING)
+  add_library(PkgConfig::CMOCKA INTERFACE IMPORTED)
+  target_include_directories(PkgConfig::CMOCKA INTERFACE ${PROJECT_SOURCE_DIR}/tests/cross)
+  set(CMOCKA_FOUND TRUE)
+else()
+  pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
+endif()
 
 # level 0
 lockstep_module(base)
@@ -14,7 +20,7 @@ lockstep_module(metrics DEPS base)
 lockstep_module(tensor WCONVERSION DEPS base)
 # level 2
 lockstep_module(ops DEPS tensor base)
-lockstep_module(cpu DEPS ops tensor base PkgConfig::HWLOC)
+lockstep_module(cpu DEPS ops tensor base)
 lockstep_module(comm DEPS tensor base)
 lockstep_module(weights WCONVERSION DEPS tensor json base)
 lockstep_module(tokenizer WCONVERSION DEPS json base PkgConfig::PCRE2 PkgConfig::UTF8PROC)
@@ -53,13 +59,15 @@ endif()
 include(${PROJECT_SOURCE_DIR}/cmake/library.cmake)
 
 if(CMOCKA_FOUND)
-  lockstep_tests(base INPUT)
+  lockstep_tests(base INPUT CROSS test_base)
   lockstep_tests(json INPUT)
   lockstep_tests(config INPUT)
   lockstep_tests(metrics THREADED test_threads)
-  lockstep_tests(tensor)
+  lockstep_tests(tensor CROSS test_dtype test_leaves test_quant)
   lockstep_kernel_stand_ins(cpu_emulated tests/cpu/emulated cpu)
-  lockstep_tests(cpu DEPS cpu_emulated THREADED test_pool)
+  lockstep_tests(cpu DEPS cpu_emulated THREADED test_pool CROSS test_kernels_attention
+    test_kernels_attention_int8 test_kernels_bf16_12 test_kernels_mass test_kernels_matmul
+    test_kernels_rows test_kernels_zero test_kv_page test_level test_linear test_selfcheck)
   lockstep_tests(comm SLOW test_matrix THREADED test_matrix test_moves test_tree test_faults
     test_misuse)
   lockstep_tests(weights INPUT)

@@ -11,7 +11,8 @@
 extern const struct ops cpu_ops;
 
 /* Instruction set levels, ascending. Each takes over what it computes faster; a processor may lack
- * one in the middle (no AVX-512 processor before Granite Rapids has AVX-VNNI). */
+ * one in the middle (no AVX-512 processor before Granite Rapids has AVX-VNNI). Those of x86-64 are
+ * not built for arm64, nor the other way round. */
 enum cpu_level {
     CPU_LEVEL_REF,
     CPU_LEVEL_AVX2,
@@ -19,13 +20,15 @@ enum cpu_level {
     CPU_LEVEL_AVX512,
     CPU_LEVEL_AVX512VNNI,
     CPU_LEVEL_AMX,
+    CPU_LEVEL_NEON,
+    CPU_LEVEL_NEONDOT,
     CPU_LEVEL_COUNT
 };
 
-/* "ref", "avx2", "avx-vnni", "avx512", "avx512-vnni", "amx" */
+/* "ref"; "avx2", "avx-vnni", "avx512", "avx512-vnni", "amx"; "neon", "neon-dot" */
 const char *cpu_level_name(enum cpu_level level);
 
-/* By name or number; STATUS_INVALID lists the names. */
+/* By name or number, of those built for this kind of processor; STATUS_INVALID lists the names. */
 NODISCARD enum status cpu_level_parse(const char *text, enum cpu_level *ret_level, struct err *err);
 
 /* Whether the processor and the operating system support a level and what it builds on. */

@@ -105,7 +105,7 @@ static const char *device_arith_class(const struct ops_device *device)
 /* Where it was measured (bench/results/2026-11-26-bf16-12.md): with 8 lanes. */
 static bool device_likes_bf16_12(const struct ops_device *device)
 {
-    return device->level > CPU_LEVEL_REF && device->level < CPU_LEVEL_AVX512;
+    return device->level == CPU_LEVEL_AVX2 || device->level == CPU_LEVEL_AVXVNNI;
 }
 
 static const char *device_level(const struct ops_device *device)

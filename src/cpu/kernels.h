@@ -153,3 +153,5 @@ void cpu_kernels_init_avxvnni(struct cpu_kernels *kernels);
 void cpu_kernels_init_avx512(struct cpu_kernels *kernels);
 void cpu_kernels_init_avx512vnni(struct cpu_kernels *kernels);
 void cpu_kernels_init_amx(struct cpu_kernels *kernels);
+void cpu_kernels_init_neon(struct cpu_kernels *kernels);
+void cpu_kernels_init_neondot(struct cpu_kernels *kernels);

@@ -4,6 +4,8 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 #include "base/log.h"
@@ -11,8 +13,24 @@
 #include "base/float_env.h"
 #include "cpu/selfcheck.h"
 
-static const char *const names[CPU_LEVEL_COUNT] = {"ref",    "avx2",        "avx-vnni",
-                                                   "avx512", "avx512-vnni", "amx"};
+static const char *const names[CPU_LEVEL_COUNT] = {"ref",         "avx2", "avx-vnni", "avx512",
+                                                   "avx512-vnni", "amx",  "neon",     "neon-dot"};
+
+#if defined(__x86_64__)
+#define BUILT_NAMES "ref, avx2, avx-vnni, avx512, avx512-vnni, amx"
+#else
+#define BUILT_NAMES "ref, neon, neon-dot"
+#endif
+
+/* Whether there are kernels for the level in this program. */
+static bool is_built(enum cpu_level level)
+{
+#if defined(__x86_64__)
+    return level <= CPU_LEVEL_AMX;
+#else
+    return level == CPU_LEVEL_REF || level >= CPU_LEVEL_NEON;
+#endif
+}
 
 const char *cpu_level_name(enum cpu_level level)
 {
@@ -22,14 +40,15 @@ const char *cpu_level_name(enum cpu_level level)
 enum status cpu_level_parse(const char *text, enum cpu_level *ret_level, struct err *err)
 {
     for (unsigned i = 0; i < CPU_LEVEL_COUNT; i++) {
-        if (strcasecmp(text, names[i]) == 0 || (text[0] == (char)('0' + i) && text[1] == '\0')) {
+        bool fits =
+            strcasecmp(text, names[i]) == 0 || (text[0] == (char)('0' + i) && text[1] == '\0');
+
+        if (fits && is_built((enum cpu_level)i)) {
             *ret_level = (enum cpu_level)i;
             return STATUS_OK;
         }
     }
-    return err_set(err, STATUS_INVALID,
-                   "--cpu-mask: '%s' is none of ref, avx2, avx-vnni, avx512, avx512-vnni, amx",
-                   text);
+    return err_set(err, STATUS_INVALID, "--cpu-mask: '%s' is none of " BUILT_NAMES, text);
 }
 
 #if defined(__x86_64__)
@@ -101,16 +120,29 @@ void cpu_kernels_add_level(struct cpu_kernels *kernels, enum cpu_level level)
 
 #else
 
-/* Other processors have the reference alone so far. */
 bool cpu_level_is_supported(enum cpu_level level)
 {
-    return level == CPU_LEVEL_REF;
+    unsigned long has = getauxval(AT_HWCAP);
+
+    switch (level) {
+    case CPU_LEVEL_REF:
+        return true;
+    case CPU_LEVEL_NEON:
+        return (has & HWCAP_ASIMD) != 0;
+    case CPU_LEVEL_NEONDOT:
+        return (has & HWCAP_ASIMD) != 0 && (has & HWCAP_ASIMDDP) != 0;
+    default:
+        return false;
+    }
 }
 
 void cpu_kernels_add_level(struct cpu_kernels *kernels, enum cpu_level level)
 {
-    (void)kernels;
-    (void)level;
+    if (level == CPU_LEVEL_NEON) {
+        cpu_kernels_init_neon(kernels);
+    } else {
+        cpu_kernels_init_neondot(kernels);
+    }
 }
 
 #endif

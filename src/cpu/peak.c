@@ -29,7 +29,7 @@ double cpu_peak_flops(enum cpu_level level, uint32_t ms)
            : level >= CPU_LEVEL_AVX2 ? cpu_peak_avx2
                                      : loop;
 #else
-    (void)level;
+    loop = level >= CPU_LEVEL_NEON ? cpu_peak_neon : loop;
 #endif
     loop(10000); /* wakes the vector units up */
     start = clock_ns();

@@ -7,3 +7,4 @@
 
 double cpu_peak_avx2(uint32_t n);
 double cpu_peak_avx512(uint32_t n);
+double cpu_peak_neon(uint32_t n);

@@ -40,6 +40,15 @@ static int kernel_teardown(void **state)
     return 0;
 }
 
+/* Of what takes long, each how many-th case is to be tested: all, but under an emulator. */
+static inline uint32_t kernel_sample(void)
+{
+    const char *text = getenv("LOCKSTEP_SAMPLE");
+    long every = text == NULL ? 1 : strtol(text, NULL, 10);
+
+    return every > 0 && every < 1000 ? (uint32_t)every : 1;
+}
+
 /* Seeds the generator and says so. */
 static inline void kernel_seed(struct kernel_fixture *fixture, uint64_t seed)
 {

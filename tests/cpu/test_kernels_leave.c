@@ -4,10 +4,10 @@
  * results are right and everything else in the process is slow: scalar code of the C library ran
  * eight times slower. Only where the processor can say which registers are in use.
  */
-#include "kernel_fixture.h"
-
 #if defined(__x86_64__)
 #include <cpuid.h>
+
+#include "kernel_fixture.h"
 
 enum { XSAVE_LEAF = 13, XINUSE_BIT = 2, AVX_STATE = 1 << 2 };
 

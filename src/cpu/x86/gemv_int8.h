@@ -33,7 +33,7 @@ VEC_INLINE veci gemv_int8_dot(enum dtype dtype, const veci words[INT8_WORDS], ui
 
 #pragma GCC unroll 8
     for (uint32_t j = first; j < end; j++) {
-        veci magnitude = how == INT8_SIGNED ? vec_abs_bytes(words[j]) : words[j];
+        veci magnitude = int8_magnitude(how, words[j]);
 
         sum = int8_add(how, sum, words[j], magnitude, vec_set1_bytes(x + 4 * j));
     }

@@ -12,6 +12,9 @@
  *   5 bits        2 x 31 x 127 = 7,874: each word goes on to 32 bits
  *   6 and 8 bits  signed, |c| <= 128: |c| times x with c's sign, 2 x 128 x 127 = 32,512; to 32 bits
  * Q6_K is signed in either case: its scales change within a group, and x's sums do not.
+ *
+ * Where both factors are signed (VEC_SIGNED) codes of 6 and 8 bits go in with the type's zero taken
+ * off; those of 4 and 5 bits are the same in either reading.
  */
 #pragma once
 
@@ -29,7 +32,7 @@ VEC_INLINE enum int8_sum int8_sum_of(enum dtype dtype)
     case DTYPE_Q6_K:
         return INT8_SIGNED;
     case DTYPE_Q8_0:
-        return VEC_DOT ? INT8_DOT : INT8_SIGNED;
+        return VEC_DOT && !VEC_SIGNED ? INT8_DOT : INT8_SIGNED;
     case DTYPE_Q5_0:
     case DTYPE_Q5_1:
     case DTYPE_Q5_K:
@@ -84,7 +87,10 @@ VEC_INLINE veci int8_word(enum dtype dtype, const uint8_t *codes, uint32_t lane,
 
     if (dtype == DTYPE_Q8_0) {
         word = vec_load_words(at + j * 64);
-        return VEC_DOT ? word : vec_xor(word, vec_set1_word(0x80808080)); /* - 128 */
+        if (int8_sum_of(dtype) == INT8_SIGNED) {
+            word = vec_xor(word, vec_set1_word(0x80808080)); /* - 128 */
+        }
+        return word;
     }
     word = vec_load_words(at + j / 2 * 64);
     word = vec_and(vec_shr(word, j % 2 * 4), vec_set1_word(0x0f0f0f0f));
@@ -98,14 +104,38 @@ VEC_INLINE veci int8_word(enum dtype dtype, const uint8_t *codes, uint32_t lane,
     return word;
 }
 
-/* sum + word times four codes of x. For INT8_SIGNED, magnitude is vec_abs_bytes(word). */
+/* Whether products want the magnitudes of signed codes beside the codes. */
+VEC_INLINE bool int8_wants_magnitude(enum int8_sum how)
+{
+    return how == INT8_SIGNED && !VEC_SIGNED;
+}
+
+/* The magnitudes of word where they are wanted, else word. */
+VEC_INLINE veci int8_magnitude(enum int8_sum how, veci word)
+{
+#if !VEC_SIGNED
+    if (int8_wants_magnitude(how)) {
+        return vec_abs_bytes(word);
+    }
+#else
+    (void)how;
+#endif
+    return word;
+}
+
+/* sum + word times four codes of x; magnitude is int8_magnitude(word). */
 VEC_INLINE veci int8_add(enum int8_sum how, veci sum, veci word, veci magnitude, veci x)
 {
-    if (how == INT8_SIGNED) {
+#if !VEC_SIGNED
+    if (int8_wants_magnitude(how)) {
         x = vec_sign_bytes(x, word);
         word = magnitude;
     }
+#else
+    (void)magnitude;
+#endif
 #if VEC_DOT
+    (void)how;
     return vec_dot_bytes(sum, word, x);
 #else
     veci product = vec_mul_bytes(word, x);

@@ -24,9 +24,8 @@
  */
 #pragma once
 
-#include <xmmintrin.h>
-
 #include "cpu/x86/gemm.h"
+#include "cpu/x86/transpose.h"
 #include "cpu/x86/weights.h"
 
 #ifdef VEC_LANES
@@ -35,7 +34,7 @@ enum {
     TILE_ROWS = VEC_LANES == 16 ? 7 : 4,
     TILE_ROWS_BF16 = VEC_LANES == 16 ? 8 : 4,
     TILE_BF16_MAX = VEC_LANES == 16 ? 48 : UINT16_MAX, /* rows of x; from 64 on unpacking pays */
-    TILE_STRIDE = VEC_LANES == 16 ? 8 : 4,             /* of packed x, from column to column */
+    TILE_STRIDE = VEC_LANES == 16 ? 8 : 4, /* of packed x, from column to column; whole fours */
     TILE_PANELS = VEC_LANES == 16 ? 2 : 1,
     TILE_ONE_PASS = VEC_LANES == 16 ? 7 : 3, /* rows for which even and odd fit the registers */
     /* Half of the second-level cache of processors that have nothing better: 512 KB with AVX2, 2 MB
@@ -156,19 +155,7 @@ VEC_INLINE void tile_pack(const struct cpu_matmul *args, uint32_t row, uint32_t 
     }
     for (uint32_t k = 0; k < args->w->cols; k += 4) {
         for (uint32_t i = 0; i < TILE_STRIDE; i += 4) {
-            __m128 column[4] = {_mm_loadu_ps(from[i] + k), _mm_loadu_ps(from[i + 1] + k),
-                                _mm_loadu_ps(from[i + 2] + k), _mm_loadu_ps(from[i + 3] + k)};
-
-            _MM_TRANSPOSE4_PS(column[0], column[1], column[2], column[3]);
-            for (uint32_t c = 0; c < 4; c++) {
-                float *to = out + c * TILE_STRIDE + i;
-
-                if (TILE_STRIDE - i < 4) {
-                    _mm_storel_pi((__m64 *)(void *)to, column[c]);
-                } else {
-                    _mm_storeu_ps(to, column[c]);
-                }
-            }
+            transpose_four(from + i, k, out + i, TILE_STRIDE);
         }
         out += 4 * TILE_STRIDE;
     }

@@ -18,7 +18,7 @@ enum { TILE_INT8_ROWS = VEC_LANES == 16 ? 8 : 4 };
 /* A group of 32 columns of a panel. */
 struct int8_weights {
     uint8_t words[INT8_WORDS][64];      /* as int8_word gives them, 16 lanes */
-    uint8_t magnitudes[INT8_WORDS][64]; /* INT8_SIGNED alone */
+    uint8_t magnitudes[INT8_WORDS][64]; /* where they are wanted */
     float d[2][PACKED_LANES];
     float m[PACKED_LANES];
 };
@@ -56,8 +56,9 @@ VEC_INLINE void tile_int8_unpack(enum dtype dtype, const struct packed *w, uint3
                 veci word = int8_word(dtype, open.codes - lane * 4, lane, j);
 
                 vec_store_words(out->words[j] + lane * 4, word);
-                if (int8_sum_of(dtype) == INT8_SIGNED) {
-                    vec_store_words(out->magnitudes[j] + lane * 4, vec_abs_bytes(word));
+                if (int8_wants_magnitude(int8_sum_of(dtype))) {
+                    vec_store_words(out->magnitudes[j] + lane * 4,
+                                    int8_magnitude(INT8_SIGNED, word));
                 }
             }
         }
@@ -107,10 +108,11 @@ VEC_INLINE struct tile_int8_words tile_int8_open(enum int8_sum how, const struct
 {
     struct tile_int8_words word = {.v0 = vec_load_words(w->words[j])};
 
-    word.magnitude0 = how == INT8_SIGNED ? vec_load_words(w->magnitudes[j]) : word.v0;
+    word.magnitude0 = int8_wants_magnitude(how) ? vec_load_words(w->magnitudes[j]) : word.v0;
     if (VEC_LANES < PACKED_LANES) {
         word.v1 = vec_load_words(w->words[j] + 32);
-        word.magnitude1 = how == INT8_SIGNED ? vec_load_words(w->magnitudes[j] + 32) : word.v1;
+        word.magnitude1 =
+            int8_wants_magnitude(how) ? vec_load_words(w->magnitudes[j] + 32) : word.v1;
     }
     return word;
 }

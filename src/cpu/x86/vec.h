@@ -7,9 +7,10 @@
  * All operations are IEEE's, one rounding each; vec_fma and vec_fnma are fused. Loads and stores
  * need no alignment. `word` is a vector of VEC_LANES 32-bit words, one for each lane of a panel.
  *
- * VEC_DOT is 1 where bytes are multiplied and summed in 32 bits by one instruction, and VEC_INT8 is
- * defined where there are integer products at all. With VEC_EMULATED defined (8 or 16 lanes) plain
- * C takes the instructions' place, so that the tests run kernels that the machine cannot.
+ * VEC_DOT is 1 where bytes are multiplied and summed in 32 bits by one instruction, VEC_SIGNED
+ * where both factors of such products are signed (else the first is not), and VEC_INT8 is defined
+ * where there are integer products at all. With VEC_EMULATED defined (8 or 16 lanes) plain C takes
+ * the instructions' place, so that the tests run kernels that the machine cannot.
  */
 #pragma once
 
@@ -24,9 +25,15 @@
 #include "cpu/x86/vec_avx512.h"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "cpu/x86/vec_avx2.h"
+#elif defined(__aarch64__)
+#include "cpu/arm/vec_neon.h"
 #endif
 
 #ifdef VEC_LANES
+
+#ifndef VEC_SIGNED
+#define VEC_SIGNED 0
+#endif
 
 #if VEC_DOT || VEC_LANES == 8
 #define VEC_INT8
