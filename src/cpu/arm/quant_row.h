@@ -22,8 +22,8 @@ VEC_INLINE int16x8_t quant_eight(const float32x4_t *values, float factor, int32x
 
 /* See quant_group_fn. Fewer than 32 columns are left to the definition, and so are special values.
  */
-VEC_INLINE void quant_group_neon(const float *x, uint32_t lead, uint32_t n, int8_t *codes,
-                                 float *ret_scale, int32_t *ret_sum)
+static void quant_group_neon(const float *x, uint32_t lead, uint32_t n, int8_t *codes,
+                             float *ret_scale, int32_t *ret_sum)
 {
     float32x4_t values[QUANT_FOURS];
     uint32x4_t most = vdupq_n_u32(0);

@@ -116,11 +116,11 @@ VEC_INLINE vecf vec_fnma(vecf a, vecf b, vecf c)
     return (vecf){vfmsq_f32(c.low, a.low, b.low), vfmsq_f32(c.high, a.high, b.high)};
 }
 
-/* a > b ? a : b in every lane, b if either is not a number or both are zeros. */
+/* a > b ? a : b in every lane, b if either is not a number or both are zeros: vmaxq orders the
+ * zeros, and keeps what is no number. */
 VEC_INLINE float32x4_t vec_max_four(float32x4_t a, float32x4_t b)
 {
-    return vbslq_f32(vcgtq_f32(a, b), a,
-                     b); /* vmaxq orders the zeros, and keeps what is no number */
+    return vbslq_f32(vcgtq_f32(a, b), a, b);
 }
 
 VEC_INLINE vecf vec_max(vecf a, vecf b)
