@@ -94,12 +94,12 @@ function(lockstep_module name)
 endfunction()
 
 # lockstep_kernel_stand_ins(NAME FOLDER DEPS...): kernels over plain C for the tests, compiled like the
-# ones for AVX2 (fmaf is one instruction then). Empty where there is no such instruction set, and under
-# gcc's sanitizers, which clang's repeat.
+# ones for AVX2 (fmaf is one instruction then). Empty where there is no such instruction set. They take
+# long to build and to run: gcc's build without sanitizers has them, the others with ./check --full alone.
 function(lockstep_kernel_stand_ins name folder)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${folder}/*_avx2.c)
-  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR
-      (LOCKSTEP_SANITIZE AND CMAKE_C_COMPILER_ID STREQUAL "GNU"))
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR (NOT DEFINED ENV{LOCKSTEP_FULL} AND
+      (LOCKSTEP_SANITIZE OR NOT CMAKE_C_COMPILER_ID STREQUAL "GNU")))
     add_library(${name} INTERFACE)
     return()
   endif()
