@@ -11,8 +11,10 @@
 
 #ifdef VEC_INT8
 
-/* Panels follow each other in memory: one stream, fetched so far ahead. */
-enum { GEMV_INT8_AHEAD = 8192 };
+/* Panels follow each other in memory: one stream, fetched so far ahead, into the first-level cache
+ * (on AVX2 with 8192 into the second, 8 bit read 77 % of what memory gives one core and 4 bit 86;
+ * so it is 88 and 97). */
+enum { GEMV_INT8_AHEAD = 2048 };
 
 /* Where a leaf of one panel begins. */
 struct gemv_int8 {
@@ -114,10 +116,14 @@ VEC_INLINE void gemv_int8_store(uint32_t m, const struct gemv_int8_sums *sums, f
 /* Fetches what is to be read GEMV_INT8_AHEAD bytes of codes after group i. */
 VEC_INLINE void gemv_int8_prefetch(enum dtype dtype, const struct gemv_int8 *leaf, uint32_t i)
 {
-    size_t step = leaf->k / WEIGHTS_STEP + i + GEMV_INT8_AHEAD / weights_code_bytes(dtype);
+    const uint32_t bytes = weights_code_bytes(dtype);
+    size_t step = leaf->k / WEIGHTS_STEP + i + GEMV_INT8_AHEAD / bytes;
 
-    gemv_prefetch(dtype, 0, leaf->codes + step * weights_code_bytes(dtype),
-                  leaf->scales + step * weights_scale_bytes(dtype));
+#pragma GCC unroll 32
+    for (uint32_t at = 0; at < bytes; at += CACHE_LINE) {
+        __builtin_prefetch(leaf->codes + step * bytes + at, 0, 3);
+    }
+    __builtin_prefetch(leaf->scales + step * weights_scale_bytes(dtype), 0, 3);
 }
 
 /* See gemv_leaf_fn. */
