@@ -107,9 +107,11 @@ struct cpu_kernels {
     void (*matmul[DTYPE_COUNT])(const struct cpu_matmul *args);
     /* The same with integer activations: integer chains instead of chains. NULL for plain types. */
     void (*matmul_int8[DTYPE_COUNT])(const struct cpu_matmul *args);
-    /* quant_row of tensor/quant.h. x is readable up to round_up(columns, 32) + 32. */
+    /* Those of tensor/quant.h. x is readable up to round_up(columns, 32) + 32. */
     void (*quant_row)(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,
                       int32_t *sums);
+    void (*quant_row_fine)(const float *x, const struct leaf_plan *leaves, int8_t *codes,
+                           float *scales, int32_t *sums);
 
     /* y[i] = x[i] r w[i], r = rsqrt(sum / n + eps); sum of squares over 16 lanes (lane i: fma over
      * indices congruent to i, ascending, from +0), lanes added 8+8, 4+4, 2+2, 1+1 (i with i +

@@ -144,7 +144,7 @@ static bool same_roots(const struct check *check, const struct cpu_matmul *args)
                 args->m * OUTPUTS);
 }
 
-/* The rows of check->x as integers. */
+/* The rows of check->x as integers, every other one as fine groups. */
 static struct quant quantise(struct check *check, const struct cpu_kernels *kernels,
                              const struct packed *w)
 {
@@ -154,8 +154,10 @@ static struct quant quantise(struct check *check, const struct cpu_kernels *kern
 
     ENSURE(quant_bytes(ROWS, n, &bytes) && bytes <= sizeof(check->quantised));
     for (size_t i = 0; i < ROWS; i++) {
-        kernels->quant_row(check->x + i * X_STRIDE, &w->leaves, q.codes + i * n * QUANT_GROUP,
-                           q.scales + i * n, q.sums + i * n);
+        struct quant row = quant_from(q, i);
+
+        (i % 2 == 0 ? kernels->quant_row : kernels->quant_row_fine)(
+            check->x + i * X_STRIDE, &w->leaves, row.codes, row.scales, row.sums);
     }
     return q;
 }

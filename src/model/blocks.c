@@ -37,9 +37,9 @@ void block_qkv(struct model *model, const struct model_step *step, uint32_t laye
     struct model_buffers *b = &model->buffers;
     const struct model_layer *w = &model->layers[layer];
     const struct ops_linear_out out[] = {
-        {&w->matrix[MODEL_ATTN_Q], w->vector[MODEL_ATTN_Q_BIAS], b->q, b->q_stride, 0},
-        {&w->matrix[MODEL_ATTN_K], w->vector[MODEL_ATTN_K_BIAS], b->k, b->kv_stride, 0},
-        {&w->matrix[MODEL_ATTN_V], w->vector[MODEL_ATTN_V_BIAS], b->v, b->kv_stride, 0},
+        {&w->matrix[MODEL_ATTN_Q], w->vector[MODEL_ATTN_Q_BIAS], b->q, b->q_stride, 0, false},
+        {&w->matrix[MODEL_ATTN_K], w->vector[MODEL_ATTN_K_BIAS], b->k, b->kv_stride, 0, false},
+        {&w->matrix[MODEL_ATTN_V], w->vector[MODEL_ATTN_V_BIAS], b->v, b->kv_stride, 0, true},
     };
 
     model->ops->linear(model->device, &(struct ops_linear){
@@ -151,7 +151,7 @@ static enum status add_row_parallel(struct model *model, const struct model_step
     float *partial = slot == NULL ? b->partial : slot;
     /* small products go from the slots straight into the residual stream, in one pass */
     bool fused = slot != NULL && args->bias == NULL;
-    const struct ops_linear_out out = {args->w, NULL, partial, b->x_stride, root_stride};
+    const struct ops_linear_out out = {args->w, NULL, partial, b->x_stride, root_stride, false};
     enum status status;
 
     model->ops->linear(model->device, &(struct ops_linear){
@@ -210,8 +210,9 @@ enum status block_ffn(struct model *model, const struct model_step *step, uint32
     struct model_buffers *b = &model->buffers;
     const struct model_layer *w = &model->layers[layer];
     const struct ops_linear_out out[] = {
-        {&w->matrix[MODEL_FFN_GATE], w->vector[MODEL_FFN_GATE_BIAS], b->gate, b->ffn_stride, 0},
-        {&w->matrix[MODEL_FFN_UP], w->vector[MODEL_FFN_UP_BIAS], b->up, b->ffn_stride, 0},
+        {&w->matrix[MODEL_FFN_GATE], w->vector[MODEL_FFN_GATE_BIAS], b->gate, b->ffn_stride, 0,
+         false},
+        {&w->matrix[MODEL_FFN_UP], w->vector[MODEL_FFN_UP_BIAS], b->up, b->ffn_stride, 0, false},
     };
 
     model->ops->linear(model->device, &(struct ops_linear){

@@ -202,7 +202,7 @@ static enum status run_layers(struct model *model, const struct model_step *step
 static void output_head(struct model *model, const struct model_step *step)
 {
     struct model_buffers *b = &model->buffers;
-    const struct ops_linear_out out = {&model->head, NULL, b->logits, b->logits_stride, 0};
+    const struct ops_linear_out out = {&model->head, NULL, b->logits, b->logits_stride, 0, true};
 
     for (uint32_t i = 0; i < step->n_wants; i++) {
         model->ops->rmsnorm(model->device, &(struct ops_rmsnorm){

@@ -319,7 +319,7 @@ enum status model_layout_init(struct model_layout *layout, struct model *model,
 
 enum act model_default_act(const struct model_layout *layout)
 {
-    return layout->quantises ? ACT_INT8 : layout->not_bf16 == NULL ? ACT_BF16 : ACT_F32;
+    return layout->some_quantised ? ACT_INT8 : layout->not_bf16 == NULL ? ACT_BF16 : ACT_F32;
 }
 
 void model_layout_release(struct model_layout *layout)

@@ -119,8 +119,8 @@ struct model_layout {
     uint32_t *row_maps[2];                 /* of q and k rows, NULL where not needed; owned */
 };
 
-/* What is chosen if nobody does: int8 if --quant makes a matrix so, bf16 if all are BF16, else f32:
- * integers move the logits of weights that a file has quantised (docs/decisions/0013). */
+/* What is chosen if nobody does: int8 if a matrix is quantised, bf16 if all are BF16, else f32
+ * (docs/decisions/0013). */
 enum act model_default_act(const struct model_layout *layout);
 
 /* Decides what this rank owns of every tensor and where it goes. weights NULL: all matrices BF16.

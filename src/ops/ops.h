@@ -122,6 +122,8 @@ struct ops_linear_out {
     float *y;
     size_t y_stride;
     size_t root_stride;
+    bool fine; /* where x becomes integers: with what their rounding leaves (tensor/quant.h); the
+                  matrix is whole along its columns (n_roots 1) */
 };
 
 struct ops_linear {

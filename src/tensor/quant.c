@@ -47,8 +47,9 @@ static float greatest(const float *x, uint32_t n)
     return amax;
 }
 
-void quant_group(const float *x, uint32_t lead, uint32_t n, int8_t codes[QUANT_GROUP],
-                 float *ret_scale, int32_t *ret_sum)
+/* The group of x, or the fine one. */
+static void make_group(const float *x, uint32_t lead, uint32_t n, bool fine, int8_t *codes,
+                       float *ret_scale, int32_t *ret_sum)
 {
     float amax = greatest(x, n);
     int32_t sum = 0;
@@ -60,17 +61,37 @@ void quant_group(const float *x, uint32_t lead, uint32_t n, int8_t codes[QUANT_G
         return;
     }
     for (uint32_t i = 0; i < n; i++) {
-        int32_t code = (int32_t)rintf(x[i] * (QUANT_MOST / amax));
+        float steps = x[i] * (QUANT_MOST / amax);
+        float whole = rintf(steps);
+        int32_t code = (int32_t)(fine ? rintf((steps - whole) * QUANT_FINE) : whole);
 
         codes[lead + i] = (int8_t)code;
         sum += code;
     }
-    *ret_scale = amax / QUANT_MOST;
+    *ret_scale = fine ? amax / QUANT_MOST / QUANT_FINE : amax / QUANT_MOST;
     *ret_sum = sum;
+}
+
+void quant_group(const float *x, uint32_t lead, uint32_t n, int8_t codes[QUANT_GROUP],
+                 float *ret_scale, int32_t *ret_sum)
+{
+    make_group(x, lead, n, false, codes, ret_scale, ret_sum);
+}
+
+void quant_group_fine(const float *x, uint32_t lead, uint32_t n, int8_t codes[QUANT_GROUP],
+                      float *ret_scale, int32_t *ret_sum)
+{
+    make_group(x, lead, n, true, codes, ret_scale, ret_sum);
 }
 
 void quant_row(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,
                int32_t *sums)
 {
     quant_each(x, leaves, codes, scales, sums, quant_group);
+}
+
+void quant_row_fine(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,
+                    int32_t *sums)
+{
+    quant_each(x, leaves, codes, scales, sums, quant_group_fine);
 }

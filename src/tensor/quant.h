@@ -14,6 +14,10 @@
  * even all of it single operations in f32, so that every implementation gives the same bits; |q| is
  * at most 127. Columns of the 32 that are not the group's have q = 0.
  *
+ * What that rounds away can be taken along: the fine group of the same columns is the remainder
+ * x (127 / amax) - q, exact, at most a half, times 254 to the nearest integer, with the scale
+ * d / 254. Both together are x to about 16 bits; a product with x is the sum of those with the two.
+ *
  * Symmetric codes of 8 bits with one scale per 32 values are GGUF's Q8_0, but for d, which stays
  * f32 here. Pure; any thread.
  */
@@ -25,6 +29,7 @@ enum { QUANT_GROUP = 32 };
 
 #define QUANT_SMALLEST 0x1p-100f
 #define QUANT_MOST     127.0f
+#define QUANT_FINE     254.0f /* steps of a fine group to one of its group */
 
 /* n rows, quantised. Row i has its groups at [i * n_groups]. Borrowed from whoever has the memory.
  */
@@ -44,6 +49,17 @@ static inline uint32_t quant_leaf_groups(uint32_t begin, uint32_t end)
 /* Groups of a row of x, leaf by leaf. */
 uint32_t quant_n_groups(const struct leaf_plan *leaves);
 
+/* The rows from one on. */
+static inline struct quant quant_from(struct quant quant, size_t row)
+{
+    size_t group = row * quant.n_groups;
+
+    quant.codes += group * QUANT_GROUP;
+    quant.scales += group;
+    quant.sums += group;
+    return quant;
+}
+
 /* Bytes that n rows take; and the views into memory of that size, 64-byte aligned. False if it
  * overflows. */
 NODISCARD bool quant_bytes(uint32_t n, uint32_t n_groups, size_t *ret_bytes);
@@ -53,8 +69,9 @@ struct quant quant_attach(void *memory, uint32_t n, uint32_t n_groups);
 typedef void quant_group_fn(const float *x, uint32_t lead, uint32_t n, int8_t codes[QUANT_GROUP],
                             float *ret_scale, int32_t *ret_sum);
 
-/* The definition. */
+/* The definitions: a group, and the fine group beside it. */
 quant_group_fn quant_group;
+quant_group_fn quant_group_fine;
 
 /* All groups of one row, each by the same function. */
 static inline void quant_each(const float *x, const struct leaf_plan *leaves, int8_t *codes,
@@ -74,6 +91,8 @@ static inline void quant_each(const float *x, const struct leaf_plan *leaves, in
     }
 }
 
-/* One row: codes, scales and sums of all its groups. The definition. */
+/* One row: codes, scales and sums of all its groups. The definitions. */
 void quant_row(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,
                int32_t *sums);
+void quant_row_fine(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,
+                    int32_t *sums);

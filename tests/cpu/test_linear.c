@@ -2,16 +2,20 @@
 /* The product as an operator: what x becomes for each of several matrices that share it. */
 #include "kernel_fixture.h"
 
-enum { ROWS = 40, COLS = 96, X_STRIDE = COLS + 32 /* OPS_STRIDE */, MOST = 5 };
+/* More than a product with fine groups takes at once (cpu/device.h). */
+enum { ROWS = 600, COLS = 96, X_STRIDE = COLS + 32 /* OPS_STRIDE */, MOST = 67 };
 
 static const enum dtype dtypes[] = {DTYPE_Q8_0, DTYPE_BF16, DTYPE_F32, DTYPE_Q4_0};
 
+static const uint32_t counts[] = {1, 2, 3, 5, MOST}; /* of rows of x */
+
 /* One matrix by itself, by the reference. */
 static void expect(const struct kernel_fixture *fixture, const struct packed *w, enum act act,
-                   uint32_t n, const float *x, float *y)
+                   bool fine, uint32_t n, const float *x, float *y)
 {
-    _Alignas(64) float rounded[MOST * X_STRIDE] = {0};
-    _Alignas(64) uint8_t memory[MOST * COLS / QUANT_GROUP * 40];
+    static _Alignas(64) float rounded[MOST * X_STRIDE];
+    static _Alignas(64) uint8_t memory[MOST * COLS / QUANT_GROUP * 40];
+    static float finer[MOST * ROWS];
     struct quant q = quant_attach(memory, n, quant_n_groups(&w->leaves));
     struct cpu_matmul args = {.w = w,
                               .x = x,
@@ -25,11 +29,22 @@ static void expect(const struct kernel_fixture *fixture, const struct packed *w,
 
     for (size_t i = 0; i < n; i++) {
         fixture->ref.round_bf16(rounded + i * X_STRIDE, x + i * X_STRIDE, COLS);
-        fixture->ref.quant_row(x + i * X_STRIDE, &w->leaves, q.codes + i * q.n_groups * QUANT_GROUP,
-                               q.scales + i * q.n_groups, q.sums + i * q.n_groups);
+        struct quant row = quant_from(q, i);
+
+        quant_row(x + i * X_STRIDE, &w->leaves, row.codes, row.scales, row.sums);
     }
     if (act == ACT_INT8 && dtype_is_quantised(w->dtype)) {
         fixture->ref.matmul_int8[w->dtype](&args);
+        for (size_t i = 0; fine && i < n; i++) {
+            struct quant row = quant_from(q, i);
+
+            quant_row_fine(x + i * X_STRIDE, &w->leaves, row.codes, row.scales, row.sums);
+        }
+        args.y = finer;
+        fixture->ref.matmul_int8[w->dtype](&args);
+        for (size_t i = 0; fine && i < (size_t)n * ROWS; i++) {
+            y[i] += finer[i];
+        }
         return;
     }
     args.x = act != ACT_F32 && w->dtype == DTYPE_BF16 ? rounded : x;
@@ -37,11 +52,11 @@ static void expect(const struct kernel_fixture *fixture, const struct packed *w,
 }
 
 static void check(struct kernel_fixture *fixture, struct ops_device *device, enum act act,
-                  uint32_t n)
+                  bool fine, uint32_t n)
 {
+    static float expected[ARRAY_LEN(dtypes)][MOST * ROWS];
+    static float found[ARRAY_LEN(dtypes)][MOST * ROWS];
     float *x = kernel_floats(&fixture->random, MOST * X_STRIDE, KIND_NORMAL, 0);
-    float expected[ARRAY_LEN(dtypes)][MOST * ROWS];
-    float found[ARRAY_LEN(dtypes)][MOST * ROWS];
     struct ops_linear_out out[ARRAY_LEN(dtypes)];
     struct packed w[ARRAY_LEN(dtypes)];
 
@@ -49,8 +64,10 @@ static void check(struct kernel_fixture *fixture, struct ops_device *device, enu
         kernel_packed_init(&w[i], dtypes[i], ROWS, COLS);
         kernel_fill_packed(&fixture->random, &w[i], KIND_NORMAL);
         leaf_plan_init_single(&w[i].leaves, COLS);
-        expect(fixture, &w[i], act, n, x, expected[i]);
-        out[i] = (struct ops_linear_out){.w = &w[i], .y = found[i], .y_stride = ROWS};
+        /* the last two beside one that takes no fine groups */
+        expect(fixture, &w[i], act, fine && i > 0, n, x, expected[i]);
+        out[i] = (struct ops_linear_out){
+            .w = &w[i], .y = found[i], .y_stride = ROWS, .fine = fine && i > 0};
     }
     cpu_ops.linear(
         device,
@@ -75,9 +92,10 @@ static void test_each_matrix_takes_its_own(void **state)
     assert_int_equal(cpu_ops.create(&(struct ops_config){.n_threads = 2}, &device, NULL),
                      STATUS_OK);
     assert_int_equal(cpu_ops.reserve(device, MOST, COLS, COLS / QUANT_GROUP, NULL), STATUS_OK);
-    for (uint32_t n = 1; n <= MOST; n++) {
-        check(fixture, device, ACT_INT8, n);
-        check(fixture, device, ACT_F32, n);
+    for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
+        check(fixture, device, ACT_INT8, false, counts[i]);
+        check(fixture, device, ACT_INT8, true, counts[i]);
+        check(fixture, device, ACT_F32, true, counts[i]);
     }
     cpu_ops.destroy(&device);
 }

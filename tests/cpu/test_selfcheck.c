@@ -54,6 +54,13 @@ static void wrong_quant_row(const float *x, const struct leaf_plan *leaves, int8
     flip(&scales[quant_n_groups(leaves) - 1]);
 }
 
+static void wrong_quant_row_fine(const float *x, const struct leaf_plan *leaves, int8_t *codes,
+                                 float *scales, int32_t *sums)
+{
+    right.quant_row_fine(x, leaves, codes, scales, sums);
+    flip(&scales[quant_n_groups(leaves) - 1]);
+}
+
 static void wrong_rmsnorm(float *y, const float *x, const float *w, uint32_t n, float eps)
 {
     right.rmsnorm(y, x, w, n, eps);
@@ -155,6 +162,9 @@ static void test_wrong_kernels_are_named(void **state)
         }
     }
     wrong.quant_row = wrong_quant_row;
+    assert_found(&wrong, "the product with ");
+    wrong.quant_row = right.quant_row;
+    wrong.quant_row_fine = wrong_quant_row_fine;
     assert_found(&wrong, "the product with ");
     wrong.rmsnorm = wrong_rmsnorm;
     assert_found(&wrong, "rmsnorm");

@@ -57,6 +57,39 @@ static void test_error_is_half_a_step(void **state)
     }
 }
 
+/* A group with its fine one is half a fine step from the value: 127 254 steps in all, and the
+ * rounding of three operations on each. */
+static void test_fine_error_is_half_a_fine_step(void **state)
+{
+    uint32_t random = 1;
+
+    (void)state;
+    for (int round = 0; round < 20000; round++) {
+        float x[QUANT_GROUP];
+        int8_t codes[2][QUANT_GROUP];
+        float scales[2];
+        int32_t sums[2];
+        int32_t expected = 0;
+
+        for (uint32_t i = 0; i < QUANT_GROUP; i++) {
+            random = random * 1664525 + 1013904223;
+            x[i] = ldexpf((float)(int32_t)random, (int)(random >> 8) % 12 - 31 + round % 160 - 60);
+        }
+        quant_group(x, 0, QUANT_GROUP, codes[0], &scales[0], &sums[0]);
+        quant_group_fine(x, 0, QUANT_GROUP, codes[1], &scales[1], &sums[1]);
+        assert_true(scales[1] == scales[0] / 254.0f);
+        for (uint32_t i = 0; i < QUANT_GROUP; i++) {
+            double value = codes[0][i] * (double)scales[0] + codes[1][i] * (double)scales[1];
+
+            assert_in_range(codes[1][i] + 127, 0, 254);
+            assert_true(fabs((double)x[i] - value) <=
+                        (double)scales[0] * (0.5 / 254 + 127 * 3 * 0x1p-24));
+            expected += codes[1][i];
+        }
+        assert_int_equal(sums[1], expected);
+    }
+}
+
 static void check_corner(float special, float other, float expected_scale)
 {
     float x[QUANT_GROUP];
@@ -72,6 +105,9 @@ static void check_corner(float special, float other, float expected_scale)
     for (uint32_t i = 0; i < QUANT_GROUP; i++) {
         assert_int_equal(codes[i], 0);
     }
+    assert_int_equal(sum, 0);
+    quant_group_fine(x, 0, QUANT_GROUP, codes, &scale, &sum);
+    assert_true(isnan(expected_scale) ? isnan(scale) : scale == expected_scale && !signbit(scale));
     assert_int_equal(sum, 0);
 }
 
@@ -136,8 +172,11 @@ static void test_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_group),   cmocka_unit_test(test_error_is_half_a_step),
-        cmocka_unit_test(test_corners), cmocka_unit_test(test_row),
+        cmocka_unit_test(test_group),
+        cmocka_unit_test(test_error_is_half_a_step),
+        cmocka_unit_test(test_fine_error_is_half_a_fine_step),
+        cmocka_unit_test(test_corners),
+        cmocka_unit_test(test_row),
         cmocka_unit_test(test_bytes),
     };
 

@@ -308,6 +308,7 @@ void cpu_kernels_init_ref(struct cpu_kernels *kernels)
     *kernels = (struct cpu_kernels){
         .level = "ref",
         .quant_row = quant_row,
+        .quant_row_fine = quant_row_fine,
         .rmsnorm = rmsnorm,
         .round_bf16 = round_bf16,
         .silu_mul = silu_mul,

@@ -27,10 +27,28 @@ VEC_INLINE int32_t quant_sum(veci a)
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-/* See quant_group_fn. Fewer than 32 columns are left to the definition, and so are special values.
- */
-static void quant_group_vec(const float *x, uint32_t lead, uint32_t n, int8_t *codes,
-                            float *ret_scale, int32_t *ret_sum)
+/* The group of x, or the fine one, by the definition. */
+VEC_INLINE void quant_group_slow(bool fine, const float *x, uint32_t lead, uint32_t n,
+                                 int8_t *codes, float *ret_scale, int32_t *ret_sum)
+{
+    (fine ? quant_group_fine : quant_group)(x, lead, n, codes, ret_scale, ret_sum);
+}
+
+/* Eight numbers in steps of a group to codes; conversions are to the nearest, ties to even. */
+VEC_INLINE veci quant_codes(bool fine, vecf steps)
+{
+    veci whole = _mm256_cvtps_epi32(steps);
+
+    if (!fine) {
+        return whole;
+    }
+    steps = _mm256_sub_ps(steps, vec_from_words(whole));
+    return _mm256_cvtps_epi32(vec_mul(steps, vec_set1(QUANT_FINE)));
+}
+
+/* Fewer than 32 columns are left to the definition, and so are special values. */
+VEC_INLINE void quant_group_either(bool fine, const float *x, uint32_t lead, uint32_t n,
+                                   int8_t *codes, float *ret_scale, int32_t *ret_sum)
 {
     vecf values[QUANT_VECTORS];
     veci q[QUANT_VECTORS];
@@ -40,7 +58,7 @@ static void quant_group_vec(const float *x, uint32_t lead, uint32_t n, int8_t *c
     veci bytes;
 
     if (n < QUANT_GROUP) {
-        quant_group(x, lead, n, codes, ret_scale, ret_sum);
+        quant_group_slow(fine, x, lead, n, codes, ret_scale, ret_sum);
         return;
     }
     for (uint32_t v = 0; v < QUANT_VECTORS; v++) {
@@ -50,18 +68,31 @@ static void quant_group_vec(const float *x, uint32_t lead, uint32_t n, int8_t *c
     bits = quant_greatest(most);
     memcpy(&amax, &bits, sizeof(amax));
     if (bits >= 0x7f800000 || amax < QUANT_SMALLEST) {
-        quant_group(x, 0, QUANT_GROUP, codes, ret_scale, ret_sum);
+        quant_group_slow(fine, x, 0, QUANT_GROUP, codes, ret_scale, ret_sum);
         return;
     }
-    for (uint32_t v = 0; v < QUANT_VECTORS; v++) { /* converts to nearest, ties to even */
-        q[v] = _mm256_cvtps_epi32(vec_mul(values[v], vec_set1(QUANT_MOST / amax)));
+    for (uint32_t v = 0; v < QUANT_VECTORS; v++) {
+        q[v] = quant_codes(fine, vec_mul(values[v], vec_set1(QUANT_MOST / amax)));
     }
-    *ret_scale = amax / QUANT_MOST;
+    *ret_scale = fine ? amax / QUANT_MOST / QUANT_FINE : amax / QUANT_MOST;
     *ret_sum = quant_sum(vec_add_words(vec_add_words(q[0], q[1]), vec_add_words(q[2], q[3])));
     /* packing works within halves of a register: put the words back in order */
     bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
     vec_store_words(codes,
                     _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+}
+
+/* See quant_group_fn, here and below. */
+static void quant_group_vec(const float *x, uint32_t lead, uint32_t n, int8_t *codes,
+                            float *ret_scale, int32_t *ret_sum)
+{
+    quant_group_either(false, x, lead, n, codes, ret_scale, ret_sum);
+}
+
+static void quant_group_fine_vec(const float *x, uint32_t lead, uint32_t n, int8_t *codes,
+                                 float *ret_scale, int32_t *ret_sum)
+{
+    quant_group_either(true, x, lead, n, codes, ret_scale, ret_sum);
 }
 
 static void quant_row_vec(const float *x, const struct leaf_plan *leaves, int8_t *codes,
@@ -71,9 +102,17 @@ static void quant_row_vec(const float *x, const struct leaf_plan *leaves, int8_t
     vec_leave();
 }
 
+static void quant_row_fine_vec(const float *x, const struct leaf_plan *leaves, int8_t *codes,
+                               float *scales, int32_t *sums)
+{
+    quant_each(x, leaves, codes, scales, sums, quant_group_fine_vec);
+    vec_leave();
+}
+
 static void quant_row_init(struct cpu_kernels *kernels)
 {
     kernels->quant_row = quant_row_vec;
+    kernels->quant_row_fine = quant_row_fine_vec;
 }
 
 #endif
