@@ -3,7 +3,7 @@
 
 import pytest
 
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION = [{"role": "user", "content": "Which city is the capital of France?"}]
 
 
 def chat(server, **fields):

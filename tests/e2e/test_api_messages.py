@@ -9,7 +9,7 @@ import pytest
 TOOL = {"name": "get_weather", "description": "The weather of a city.", "input_schema": {
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}
 GREEDY = {"temperature": 0}
-USER = [{"role": "user", "content": "What is the capital of France?"}]
+USER = [{"role": "user", "content": "Which city is the capital of France?"}]
 
 
 @pytest.fixture

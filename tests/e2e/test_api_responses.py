@@ -6,7 +6,7 @@ import json
 import openai
 import pytest
 
-QUESTION = "What is the capital of France?"
+QUESTION = "Which city is the capital of France?"
 TOOL = {"type": "function", "name": "get_weather", "description": "The weather of a city.", "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}
 

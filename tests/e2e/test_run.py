@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The default model answers, from the file to the text."""
 
-QUESTION = "What is the capital of France?"
+QUESTION = "Which city is the capital of France?"
 
 
 def answer(run, model, *options):

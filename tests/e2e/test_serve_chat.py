@@ -9,7 +9,7 @@ import time
 import openai
 import pytest
 
-QUESTION = "What is the capital of France?"
+QUESTION = "Which city is the capital of France?"
 
 
 def messages(text=QUESTION):

@@ -29,7 +29,7 @@ FACTORS = {
     "threads": [1, 2, 3],
     "level": ["ref", "avx2", "avx512"],
     "architecture": random_model.ARCHITECTURES,
-    # BF16 is computed in bf16 unless told else, quantised types in f32; "over": the KV cache
+    # BF16 is computed in bf16 and all others in f32 unless told else; "over": the KV cache
     "weights": [*random_model.TYPES, "BF16 in f32", PACKED, "Q8_0 in int8", "Q4_K in int8",
                 "BF16 over int8", "Q8_0 in int8 over int8"],
 }
@@ -98,12 +98,13 @@ class Models:
     def logits(self, row):
         weights, _, kv = row.weights.partition(" over ")
         dtype, _, act = weights.removesuffix(" at 12 bits").partition(" in ")
+        act = act or ("bf16" if dtype == "BF16" else "f32")
         bf16 = {"BF16": "plain", PACKED: "12"}.get(row.weights)
         out = self.folder / f"{'-'.join(map(str, row))}.npy".replace(" ", "-")
         process = self.run(
             "logits", self.path(row.architecture, dtype), "--prompt-ids", self.prompt, "--out", out,
             "--tp", row.ranks, "--chunk", row.chunk, "--threads", row.threads, "--cpu-mask", row.level,
-            "--hang-ms", HANG_MS, *(["--act", act] if act else []),
+            "--hang-ms", HANG_MS, "--act", act,
             *(["--kv", kv] if kv else []), *(["--bf16", bf16] if bf16 else []))
         assert process.returncode == 0, f"{row}: {process.stderr}"
         assert not process.stderr, f"{row}: {process.stderr}"  # a level that is not used, a rebuild

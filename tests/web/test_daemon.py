@@ -43,7 +43,7 @@ def test_files_are_those_of_the_source(daemon):
 def test_answer_of_the_daemon(daemon, visit):
     page = visit(daemon.url)
     set_up(page, 24)
-    say(page, "What is the capital of France?")
+    say(page, "Which city is the capital of France?")
     page.wait(f"{IDLE} && {ANSWER} !== null", timeout=60)
     assert "Paris" in page.text(".answer > .prose")
     assert page.js("document.querySelector('.error').hidden")
