@@ -110,8 +110,11 @@ const char *shm_operation_name(uint32_t operation);
 const char *shm_type_name(uint32_t type);
 
 /* One step of the collective under way. Begin publishes the own slot with shm->call; end returns
- * when every rank has published the same call. */
+ * when every rank has published the same call, and wakes whoever sleeps on this rank's newest
+ * arrival. Await is end without the waking, which must follow before the next step. */
 void shm_step_begin(struct shm *shm);
+NODISCARD enum status shm_step_await(struct shm *shm, struct err *err);
+void shm_wake_sleepers(struct shm *shm);
 NODISCARD enum status shm_step_end(struct shm *shm, struct err *err);
 NODISCARD enum status shm_step(struct shm *shm, struct err *err);
 

@@ -13,9 +13,9 @@
  *
  * A waiter writes whom it waits for into its own word `asleep`, looks at the arrival once more,
  * then sleeps. A publisher stores its arrival and looks at the others' `asleep` later, once it has
- * seen all of them arrive or before it sleeps itself, so that the fence between the two does not
- * lie in the way of the fast path. Both sides fence, so one of them sees the other; the time limit
- * of each sleep bounds what a dead publisher can cost.
+ * seen all of them arrive (sum_tree: and has added) or before it sleeps itself, so that the fence
+ * between the two does not lie in the way of the fast path. Both sides fence, so one of them sees
+ * the other; the time limit of each sleep bounds what a dead publisher can cost.
  */
 #include <stdarg.h>
 
@@ -162,8 +162,7 @@ static enum status check_peers(struct shm *shm, struct err *err)
     return STATUS_OK;
 }
 
-/* Wakes whoever sleeps on this rank's newest arrival. */
-static void wake_sleepers(struct shm *shm)
+void shm_wake_sleepers(struct shm *shm)
 {
     bool wake = false;
 
@@ -182,7 +181,7 @@ static void sleep_on(struct shm *shm, uint32_t rank, uint64_t limit_ns)
     _Atomic uint32_t *word = &shm->region->ranks[rank].arrivals[shm->step & 1].step;
     uint32_t seen;
 
-    wake_sleepers(shm);
+    shm_wake_sleepers(shm);
     atomic_store_explicit(&shm->self->asleep, rank + 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
     seen = atomic_load_explicit(word, memory_order_relaxed);
@@ -287,7 +286,7 @@ void shm_step_begin(struct shm *shm)
     atomic_store_explicit(&mine->step, ++shm->step, memory_order_release);
 }
 
-enum status shm_step_end(struct shm *shm, struct err *err)
+enum status shm_step_await(struct shm *shm, struct err *err)
 {
     uint64_t since = 0;
     bool same = true;
@@ -306,8 +305,15 @@ enum status shm_step_end(struct shm *shm, struct err *err)
         }
         same = same && is_same(shm_call_of(shm, r), &shm->call);
     }
-    wake_sleepers(shm);
     return same ? STATUS_OK : fail_different(shm, err);
+}
+
+enum status shm_step_end(struct shm *shm, struct err *err)
+{
+    enum status status = shm_step_await(shm, err);
+
+    shm_wake_sleepers(shm);
+    return status;
 }
 
 enum status shm_step(struct shm *shm, struct err *err)

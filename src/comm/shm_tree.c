@@ -9,6 +9,7 @@ enum {
     SHARED_BYTES_MIN = 16 << 10, /* pieces of this size or more are reduced in shares */
     PIECE = SHM_PIECE_BYTES / 4, /* elements */
     SHARE_UNIT = SHM_LINE / 4,
+    FETCH_MOST = 5120, /* floats of a vector that are fetched ahead: there must be room for all */
 };
 
 /* A reduction of pieces that lie in slots. */
@@ -46,6 +47,7 @@ static enum status reduce_shared(struct shm *shm, const struct reduction *reduct
     size_t begin = share_begin(shm, n, shm->comm.rank);
     enum status status;
 
+    shm_wake_sleepers(shm);
     run->offset = begin;
     run->count = share_begin(shm, n, shm->comm.rank + 1) - begin;
     run->out = shm_slot(shm, shm->comm.rank) + SHM_RESULT_AT + begin * 4;
@@ -171,10 +173,37 @@ static void put_roots(const struct shm *shm, const struct comm_tree *args, size_
     }
 }
 
+/* n floats on their way into this core's cache. */
+static void fetch(const float *from, size_t n)
+{
+    for (size_t i = 0; i < n; i += CACHE_LINE / sizeof(*from)) {
+        __builtin_prefetch(from + i);
+    }
+}
+
+/* Waits for all, fetching what will be added: what it is added to meanwhile, and what another core
+ * has just written as soon as it may be read. At 2 ranks 1,024 floats take 0.55 us so, 0.64
+ * without and with the sleepers woken first. */
+static enum status await(struct shm *shm, const struct comm_tree *args, size_t at, size_t n,
+                         struct err *err)
+{
+    bool small = n <= FETCH_MOST;
+    enum status status;
+
+    if (small && args->add_to != NULL) {
+        fetch(args->add_to + at, n);
+    }
+    status = shm_step_await(shm, err);
+    if (small && shm->comm.n_ranks == 2) {
+        fetch((const float *)(const void *)shm_slot(shm, 1 - shm->comm.rank), n);
+    }
+    return status;
+}
+
 enum status shm_sum_tree(struct comm *comm, const struct comm_tree *args, struct err *err)
 {
     struct shm *shm = (struct shm *)comm;
-    const struct combine_math math = combine_math_find(COMM_F32, COMM_SUM);
+    struct combine_math math;
     struct reduction reduction = {.math = &math};
     const struct shm_call call = {
         .operation = COMM_SUM_TREE,
@@ -190,7 +219,9 @@ enum status shm_sum_tree(struct comm *comm, const struct comm_tree *args, struct
         size_t n = MIN(PIECE, args->count - at);
 
         put_roots(shm, args, at, n);
-        status = shm_step(shm, err);
+        shm_step_begin(shm);
+        math = combine_math_find(COMM_F32, COMM_SUM); /* while the others arrive */
+        status = await(shm, args, at, n, err);
         if (status == STATUS_OK && at == 0) {
             status = find_program(shm, &reduction.program, err);
         }
@@ -198,6 +229,7 @@ enum status shm_sum_tree(struct comm *comm, const struct comm_tree *args, struct
             reduction.out = args->sum == NULL ? NULL : (char *)(args->sum + at);
             reduction.add_to = args->add_to == NULL ? NULL : args->add_to + at;
             status = reduce_piece(shm, &reduction, n, err);
+            shm_wake_sleepers(shm);
             shm->turn++;
         }
     }
