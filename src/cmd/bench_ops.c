@@ -93,6 +93,7 @@ static void collect(struct bench *b, const struct comm_loop *loop)
                 }
                 if (b->n_ranks == COMM_FLOOR_RANKS) {
                     summarize(loop, size, COMM_OPS_FLOOR, line);
+                    summarize(loop, size, COMM_OPS_COPIED, line);
                 }
                 b->n_lines++;
             }
@@ -123,6 +124,7 @@ static void print_line(const struct bench *b, const struct line *line)
     double ours = line->p50[COMM_OPS_OURS];
     double other = line->p50[COMM_OPS_OTHER];
     double floor = line->p50[COMM_OPS_FLOOR];
+    double copied = line->p50[COMM_OPS_COPIED];
 
     printf("%-15s %9zu %11.2f %11.2f", comm_operation_name(line->operation), line->bytes, ours,
            line->p99[COMM_OPS_OURS]);
@@ -130,9 +132,9 @@ static void print_line(const struct bench *b, const struct line *line)
         printf("    %11.2f %11.2f  %6.2f", other, line->p99[COMM_OPS_OTHER], ours / other);
     }
     if (b->n_ranks == COMM_FLOOR_RANKS) {
-        printf(" %9.2f  %10.2f", floor, ours / floor);
+        printf(" %9.2f %9.2f", floor, copied);
         if (b->with_mpi) {
-            printf("  %14.2f", floor / other);
+            printf(" %9.2f %9.2f", floor / other, copied / other);
         }
     }
     printf("\n");
@@ -146,8 +148,8 @@ static void print_table(const struct bench *b)
            b->host.cpu, b->load, b->n_ranks, MIN(b->n_ranks, b->host.cpus_bound));
     printf("%-15s %9s %11s %11s%s%s%s\n", "operation", "bytes", "p50", "p99",
            b->with_mpi ? "   Open MPI p50         p99   ratio" : "",
-           with_floor ? "     floor  ours/floor" : "",
-           with_floor && b->with_mpi ? "  floor/Open MPI" : "");
+           with_floor ? "     floor    copied" : "",
+           with_floor && b->with_mpi ? " floor/MPI   cp./MPI" : "");
     for (uint32_t i = 0; i < b->n_lines; i++) {
         print_line(b, &b->lines[i]);
     }
@@ -171,6 +173,7 @@ static json_t *line_json(const struct bench *b, const struct line *line)
     }
     if (b->n_ranks == COMM_FLOOR_RANKS) {
         json_object_set_new(json, "floor_p50_us", json_real(line->p50[COMM_OPS_FLOOR]));
+        json_object_set_new(json, "copied_p50_us", json_real(line->p50[COMM_OPS_COPIED]));
     }
     return json;
 }

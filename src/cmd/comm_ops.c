@@ -14,6 +14,7 @@ struct looper {
     const struct comm_loop *loop;
     const struct comm_loop_other *other;
     struct comm_floor *floor;
+    struct comm_floor_memory *copied; /* where the floor with copies is measured */
     struct comm *comm;
     char *in; /* [MEMORY_BYTES], as is */
     char *out;
@@ -118,6 +119,8 @@ static enum status run_side(const struct looper *l, const struct comm_call *call
     case COMM_OPS_FLOOR:
         return comm_floor_run(l->floor, operation, l->comm->rank, call->data.count * sizeof(float),
                               TIMEOUT_MS, l->err);
+    case COMM_OPS_COPIED:
+        return comm_floor_copy(l->floor, operation, l->comm->rank, l->copied, TIMEOUT_MS, l->err);
     default:
         return run_ours(l, call);
     }
@@ -133,6 +136,7 @@ static enum status measure(const struct looper *l, enum comm_operation operation
     if (side == COMM_OPS_FLOOR) {
         comm_floor_write(l->floor, l->comm->rank, bytes);
     }
+    l->copied->bytes = bytes;
     status = comm_barrier(l->comm, l->err);
     if (status != STATUS_OK) {
         return status;
@@ -146,9 +150,9 @@ static enum status measure(const struct looper *l, enum comm_operation operation
 /* Whether a side is measured at all. */
 static bool has_side(const struct looper *l, enum comm_ops_side side)
 {
-    return side == COMM_OPS_OTHER   ? l->other != NULL
-           : side == COMM_OPS_FLOOR ? l->floor != NULL
-                                    : true;
+    return side == COMM_OPS_OURS    ? true
+           : side == COMM_OPS_OTHER ? l->other != NULL
+                                    : l->floor != NULL;
 }
 
 static enum status run_size(const struct looper *l, enum comm_operation operation, uint32_t size)
@@ -194,10 +198,12 @@ enum status comm_ops_run(const struct comm_loop *loop, const struct comm_shm_mem
                          const struct comm_loop_other *other, struct comm_floor *floor,
                          struct err *err)
 {
+    struct comm_floor_memory copied = {0};
     struct looper l = {
         .loop = loop,
         .other = other,
         .floor = floor,
+        .copied = &copied,
         .in = mem_map(MEMORY_BYTES),
         .out = mem_map(MEMORY_BYTES),
         .counts = xcalloc(member->n_ranks, sizeof(size_t)),
@@ -212,6 +218,8 @@ enum status comm_ops_run(const struct comm_loop *loop, const struct comm_shm_mem
     if (status == STATUS_OK) {
         memset(l.in, 0, MEMORY_BYTES); /* pages of its own; of zeros every sum stays zero */
         memset(l.out, 0, MEMORY_BYTES);
+        copied.in = l.in;
+        copied.out = l.out;
         status = comm_shm_join(member, &l.comm, err);
     }
     if (status == STATUS_OK) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The operations of comm.h one by one, for `lockstep bench comm --op`: each at every size, ours,
- * another implementation's and, of two ranks, the floor under both (cmd/comm_floor.h) in turn, so
+ * another implementation's and, of two ranks, the floors under both (cmd/comm_floor.h) in turn, so
  * that a noisy moment hits all. Before a sample the ranks
  * meet; each then times its own call, and the sample is the slowest rank's: when the operation is
  * complete everywhere. The vectors are of f32, summed where the operation sums. send and recv are
@@ -18,7 +18,13 @@ enum { COMM_OPS_SIZES = 8 };
 /* Bytes of each rank's vector, ascending; the block of each pair, of each rank's part. */
 extern const size_t comm_ops_sizes[COMM_OPS_SIZES];
 
-enum comm_ops_side { COMM_OPS_OURS, COMM_OPS_OTHER, COMM_OPS_FLOOR, COMM_OPS_SIDES };
+enum comm_ops_side {
+    COMM_OPS_OURS,
+    COMM_OPS_OTHER,
+    COMM_OPS_FLOOR,
+    COMM_OPS_COPIED,
+    COMM_OPS_SIDES
+};
 
 /* Fewer for a size that takes long; 0 if all blocks of so many ranks are too large. */
 uint32_t comm_ops_rounds(uint32_t n_ranks, uint32_t rounds, uint32_t size);

@@ -180,19 +180,47 @@ static void run_single(const struct combine_program *program, const struct combi
     }
 }
 
-void combine_program_run(const struct combine_program *program, const struct combine_run *run)
+/* Two inputs that are neither scaled nor divided, nor of a type that is computed in another: they
+ * need no workplace. */
+static bool run_pair(const struct combine_program *program, const struct combine_run *run)
+{
+    const struct combine_math *math = run->math;
+    size_t offset = run->offset * math->type_bytes;
+    const char *a;
+    const char *b;
+
+    if (program->n_steps != 1 || math->widen != NULL || math->scale != NULL ||
+        math->divide != NULL) {
+        return false;
+    }
+    a = (const char *)run->inputs[program->steps->a] + offset;
+    b = (const char *)run->inputs[program->steps->b] + offset;
+    if (run->add_to != NULL) {
+        math->add_sum(run->add_to, (const void *)a, (const void *)b, run->count);
+    } else {
+        math->combine(run->out, a, b, run->count);
+    }
+    return true;
+}
+
+static void run_blocks(const struct combine_program *program, const struct combine_run *run)
 {
     size_t block = BLOCK_BYTES / run->math->computing_bytes;
     struct workplace work;
 
-    if (run->count == 0) {
+    for (size_t at = 0; at < run->count; at += block) {
+        run_block(program, run, at, MIN(block, run->count - at), &work);
+    }
+}
+
+void combine_program_run(const struct combine_program *program, const struct combine_run *run)
+{
+    if (run->count == 0 || run_pair(program, run)) {
         return;
     }
     if (program->n_steps == 0) {
         run_single(program, run);
-        return;
-    }
-    for (size_t at = 0; at < run->count; at += block) {
-        run_block(program, run, at, MIN(block, run->count - at), &work);
+    } else {
+        run_blocks(program, run);
     }
 }

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reductions of what each rank has. A small vector is written into the own slot and combined by
- * every rank that wants it from all slots. A large one goes in pieces, each cut into a share for
- * every rank: a rank writes the others' shares of its input, combines its own share from all slots
- * and leaves the result in its slot, and in the next step, together with the next piece, the
- * results of the others are collected. That is a reduce-scatter and an all-gather, one step a
- * piece.
+ * every rank that wants it from all slots; a larger one between two ranks, too, in chunks. Else a
+ * large one goes in pieces, each cut into a share for every rank: a rank writes the others' shares
+ * of its input, combines its own share from all slots and leaves the result in its slot, and in the
+ * next step, together with the next piece, the results of the others are collected. That is a
+ * reduce-scatter and an all-gather, one step a piece.
  */
 #include "base/float_env.h"
 #include "base/mem.h"
 #include "comm/shm_priv.h"
 
 enum {
-    SMALL_BYTES = 16 << 10,  /* up to here every rank combines for itself */
+    SMALL_BYTES = 16 << 10, /* up to here every rank combines for itself */
+    CHUNK_BYTES = 16 << 10,
+    SLOT_CHUNKS = SHM_ROOTS_MAX * SHM_PIECE_BYTES / CHUNK_BYTES, /* that lie in a slot at once */
     SHARED_BYTES = 64 << 10, /* of a piece that is cut into shares */
     SCATTER_BYTES = 32 << 10,
     HALVES_BYTES = 256 << 10,                   /* of a piece of two halves */
@@ -22,23 +24,31 @@ enum {
 /* One reduction under way. */
 struct reduction {
     struct shm *shm;
-    struct combine_math math;
+    enum comm_type type;
+    enum comm_reduction what;
+    struct combine_math math; /* at first only type_bytes of it: see need_math */
     const char *in;
-    char *out; /* NULL: this rank does not want it */
+    char *out;              /* NULL: this rank does not want it */
+    const uint64_t *scales; /* [n_ranks], or NULL: what the ranks have published last */
 };
 
-/* Combines n elements of all ranks. */
+static void need_math(struct reduction *reduction)
+{
+    if (reduction->math.combine == NULL) {
+        reduction->math = combine_math_find(reduction->type, reduction->what);
+    }
+}
+
+/* Combines n elements of all ranks, in the canonical float environment. */
 static void combine_inputs(const struct reduction *reduction, const void *const *inputs, size_t n,
                            char *out)
 {
     const struct shm *shm = reduction->shm;
     const void *scales[COMM_SHM_RANKS_MAX];
-    struct float_env env;
 
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
-        scales[r] = &shm_call_of(shm, r)->scale;
+        scales[r] = reduction->scales != NULL ? &reduction->scales[r] : &shm_call_of(shm, r)->scale;
     }
-    float_env_enter(&env);
     combine_program_run(&shm->ranks_program, &(struct combine_run){
                                                  .math = &reduction->math,
                                                  .inputs = inputs,
@@ -46,7 +56,6 @@ static void combine_inputs(const struct reduction *reduction, const void *const 
                                                  .count = n,
                                                  .out = out,
                                              });
-    float_env_leave(&env);
 }
 
 /* Combines n elements: this rank's from own, and rank r's at_bytes into its slot. */
@@ -55,32 +64,90 @@ static void combine(const struct reduction *reduction, const char *own, size_t a
 {
     const struct shm *shm = reduction->shm;
     const void *inputs[COMM_SHM_RANKS_MAX];
+    struct float_env env;
 
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
         inputs[r] = r == shm->comm.rank ? own : shm_slot(shm, r) + at_bytes;
     }
+    float_env_enter(&env);
     if (n > 0) {
         combine_inputs(reduction, inputs, n, out);
     }
+    float_env_leave(&env);
 }
 
-/* The whole vector at once, at most SHM_PIECE_BYTES. */
-static enum status reduce_small(const struct reduction *reduction, size_t count, struct err *err)
+/* The whole vector at once, at most SHM_PIECE_BYTES. What needs no other rank is done between
+ * publishing and waiting, and sleepers are woken last: a call takes little more than the exchange.
+ */
+static enum status reduce_small(struct reduction *reduction, size_t count, struct err *err)
 {
     struct shm *shm = reduction->shm;
     size_t bytes = count * reduction->math.type_bytes;
     const void *inputs[COMM_SHM_RANKS_MAX];
+    struct float_env env;
     enum status status;
 
     if (count > 0 && shm->comm.n_ranks > 1) {
         memcpy(shm_own_vector(shm, bytes), reduction->in, bytes);
     }
-    status = shm_step(shm, err);
+    shm_step_begin(shm);
+    need_math(reduction);
+    float_env_enter(&env);
+    status = shm_step_await(shm, err);
     if (status == STATUS_OK && reduction->out != NULL && count > 0) {
         for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
             inputs[r] = r == shm->comm.rank ? reduction->in : shm_vector(shm, r, bytes);
         }
         combine_inputs(reduction, inputs, count, reduction->out);
+    }
+    float_env_leave(&env);
+    shm_wake_sleepers(shm);
+    shm->turn++;
+    return status;
+}
+
+/* Writes what the other of two ranks combines of chunk k, if it wants any. */
+static void put_chunk(const struct reduction *reduction, bool other_wants, size_t k, size_t bytes)
+{
+    const struct shm *shm = reduction->shm;
+    size_t at = k * CHUNK_BYTES;
+
+    if (other_wants && at < bytes) {
+        memcpy(shm_slot(shm, shm->comm.rank) + k % SLOT_CHUNKS * CHUNK_BYTES, reduction->in + at,
+               MIN(CHUNK_BYTES, bytes - at));
+    }
+}
+
+/* Between two ranks, a step a chunk. A chunk is written before the one before it is waited for, and
+ * published before that is combined, so that neither rank waits for what the other does last. */
+static enum status reduce_chunks(const struct reduction *reduction, bool other_wants, size_t count,
+                                 struct err *err)
+{
+    struct shm *shm = reduction->shm;
+    size_t bytes = count * reduction->math.type_bytes;
+    size_t n_chunks = div_up(bytes, CHUNK_BYTES);
+    uint64_t scales[2] = {0};
+    struct reduction chunk = *reduction;
+    enum status status = STATUS_OK;
+
+    chunk.scales = scales; /* a rank may publish the next step before this one's is combined */
+    put_chunk(reduction, other_wants, 0, bytes);
+    shm_step_begin(shm);
+    for (size_t k = 0; k < n_chunks && status == STATUS_OK; k++) {
+        size_t at = k * CHUNK_BYTES;
+
+        put_chunk(reduction, other_wants, k + 1, bytes);
+        status = shm_step_end(shm, err);
+        for (uint32_t r = 0; r < 2; r++) {
+            scales[r] = shm_call_of(shm, r)->scale;
+        }
+        if (status == STATUS_OK && k + 1 < n_chunks) {
+            shm_step_begin(shm);
+        }
+        if (status == STATUS_OK && reduction->out != NULL) {
+            combine(&chunk, reduction->in + at, k % SLOT_CHUNKS * CHUNK_BYTES,
+                    MIN(CHUNK_BYTES, bytes - at) / reduction->math.type_bytes, reduction->out + at);
+        }
     }
     shm->turn++;
     return status;
@@ -178,6 +245,7 @@ static enum status combine_directly(const struct reduction *reduction, size_t at
     size_t bytes = reduction->math.type_bytes;
     size_t piece = (64 << 10) / bytes;
     enum status status = STATUS_OK;
+    struct float_env env;
 
     if (shm->scratch == NULL) { /* aligned: the kernel copies much faster to where it is */
         shm->scratch = mem_map(shm->comm.n_ranks * (size_t)SHM_SCRATCH_BYTES);
@@ -201,7 +269,9 @@ static enum status combine_directly(const struct reduction *reduction, size_t at
             }
         }
         if (status == STATUS_OK) {
+            float_env_enter(&env);
             combine_inputs(reduction, inputs, count, out + at * bytes);
+            float_env_leave(&env);
         }
     }
     return status;
@@ -326,8 +396,7 @@ static enum status begin(const struct reduction *reduction, const struct shm_cal
 }
 
 /* all_reduce and reduce. */
-static enum status reduce(const struct reduction *reduction, const struct shm_call *call,
-                          struct err *err)
+static enum status reduce(struct reduction *reduction, const struct shm_call *call, struct err *err)
 {
     struct shm *shm = reduction->shm;
     bool direct;
@@ -336,12 +405,18 @@ static enum status reduce(const struct reduction *reduction, const struct shm_ca
     if (status != STATUS_OK) {
         return status;
     }
+    if (call->count * reduction->math.type_bytes <= SMALL_BYTES) {
+        return shm_finish(shm, reduce_small(reduction, call->count, err));
+    }
+    need_math(reduction);
     if (direct && call->operation == COMM_ALL_REDUCE) {
         status = all_reduce_directly(reduction, call->count, err);
     } else if (direct && shm->comm.n_ranks == 2) {
         status = reduce_halves(reduction, call->count, err);
-    } else if (call->count * reduction->math.type_bytes <= SMALL_BYTES) {
-        status = reduce_small(reduction, call->count, err);
+    } else if (shm->comm.n_ranks == 2) {
+        bool other_wants = call->operation == COMM_ALL_REDUCE || reduction->out == NULL;
+
+        status = reduce_chunks(reduction, other_wants, call->count, err);
     } else {
         status = reduce_shared(reduction, call->count, err);
     }
@@ -352,9 +427,11 @@ enum status shm_all_reduce(struct comm *comm, const struct comm_data *data,
                            enum comm_reduction what, struct err *err)
 {
     const struct shm_call call = describe(COMM_ALL_REDUCE, data, what, 0);
-    const struct reduction reduction = {
+    struct reduction reduction = {
         .shm = (struct shm *)comm,
-        .math = combine_math_find(data->type, what),
+        .type = data->type,
+        .what = what,
+        .math = {.type_bytes = comm_type_bytes(data->type)},
         .in = data->in,
         .out = data->out,
     };
@@ -366,9 +443,11 @@ enum status shm_reduce(struct shm *shm, const struct comm_call *args, struct err
 {
     const struct comm_data *data = &args->data;
     const struct shm_call call = describe(COMM_REDUCE, data, args->reduction, args->root);
-    const struct reduction reduction = {
+    struct reduction reduction = {
         .shm = shm,
-        .math = combine_math_find(data->type, args->reduction),
+        .type = data->type,
+        .what = args->reduction,
+        .math = {.type_bytes = comm_type_bytes(data->type)},
         .in = data->in,
         .out = shm->comm.rank == args->root ? data->out : NULL,
     };
@@ -377,8 +456,8 @@ enum status shm_reduce(struct shm *shm, const struct comm_call *args, struct err
 }
 
 /* One piece of everybody's block through the slots. */
-static enum status scatter_piece(const struct reduction *reduction, size_t count, size_t at,
-                                 size_t n, struct err *err)
+static enum status scatter_piece(struct reduction *reduction, size_t count, size_t at, size_t n,
+                                 struct err *err)
 {
     struct shm *shm = reduction->shm;
     size_t bytes = reduction->math.type_bytes;
@@ -391,11 +470,14 @@ static enum status scatter_piece(const struct reduction *reduction, size_t count
                    reduction->in + (r * count + at) * bytes, n * bytes);
         }
     }
-    status = shm_step(shm, err);
+    shm_step_begin(shm);
+    need_math(reduction);
+    status = shm_step_await(shm, err);
     if (status == STATUS_OK) {
         combine(reduction, reduction->in + (rank * count + at) * bytes,
                 (size_t)rank * SHM_PIECE_BYTES, n, reduction->out + at * bytes);
     }
+    shm_wake_sleepers(shm);
     shm->turn++;
     return status;
 }
@@ -404,9 +486,11 @@ enum status shm_reduce_scatter(struct shm *shm, const struct comm_call *args, st
 {
     const struct comm_data *data = &args->data;
     const struct shm_call call = describe(COMM_REDUCE_SCATTER, data, args->reduction, 0);
-    const struct reduction reduction = {
+    struct reduction reduction = {
         .shm = shm,
-        .math = combine_math_find(data->type, args->reduction),
+        .type = data->type,
+        .what = args->reduction,
+        .math = {.type_bytes = comm_type_bytes(data->type)},
         .in = data->in,
         .out = data->out,
     };
@@ -419,6 +503,7 @@ enum status shm_reduce_scatter(struct shm *shm, const struct comm_call *args, st
         return status;
     }
     if (direct) {
+        need_math(&reduction);
         status = combine_block(&reduction, shm->comm.rank * data->count * bytes, data->count, err);
         return shm_finish(shm, status);
     }
