@@ -216,12 +216,14 @@ enum status shm_all_to_all(struct shm *shm, const struct comm_data *data, struct
     return shm_finish(shm, status);
 }
 
-/* What a rank says of an all_to_allv, in its slot with the first piece. */
+/* What a rank says of an all_to_allv, in its slot with the first piece: of two ranks one line. */
 struct counts {
-    uint64_t send[COMM_SHM_RANKS_MAX];
-    uint64_t recv[COMM_SHM_RANKS_MAX];
-    uint64_t lies_at[COMM_SHM_RANKS_MAX]; /* what it sends */
     uint64_t is_in_place;
+    struct {
+        uint64_t send;
+        uint64_t recv;
+        uint64_t lies_at; /* what it sends */
+    } with[COMM_SHM_RANKS_MAX];
 };
 
 _Static_assert(sizeof(struct counts) <= 5 * SHM_LINE, "the end of a slot");
@@ -240,11 +242,11 @@ static void put_counts(const struct shm *shm, const struct comm_vectors *v)
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
         const char *out = (const char *)v->out + v->recv_offsets[r] * bytes;
 
-        mine->send[r] = v->send_counts[r];
-        mine->recv[r] = v->recv_counts[r];
-        mine->lies_at[r] = (uintptr_t)v->in + v->send_offsets[r] * bytes;
+        mine->with[r].send = v->send_counts[r];
+        mine->with[r].recv = v->recv_counts[r];
+        mine->with[r].lies_at = (uintptr_t)v->in + v->send_offsets[r] * bytes;
         mine->is_in_place |=
-            r != shm->comm.rank && mine->lies_at[r] == (uintptr_t)out && v->recv_counts[r] > 0;
+            r != shm->comm.rank && mine->with[r].lies_at == (uintptr_t)out && v->recv_counts[r] > 0;
     }
 }
 
@@ -255,8 +257,8 @@ static enum status check_counts(struct shm *shm, uint64_t *ret_most, struct err 
 
     for (uint32_t a = 0; a < shm->comm.n_ranks; a++) {
         for (uint32_t b = 0; b < shm->comm.n_ranks; b++) {
-            uint64_t sent = counts_of(shm, a)->send[b];
-            uint64_t expected = counts_of(shm, b)->recv[a];
+            uint64_t sent = counts_of(shm, a)->with[b].send;
+            uint64_t expected = counts_of(shm, b)->with[a].recv;
 
             if (sent != expected) {
                 return shm_fail(shm, err, STATUS_INVALID,
@@ -291,17 +293,29 @@ static void put_pieces(const struct shm *shm, const struct comm_vectors *v, size
     }
 }
 
+/* The others' pieces. */
 static void take_pieces(const struct shm *shm, const struct comm_vectors *v, size_t at)
 {
     size_t bytes = comm_type_bytes(v->type);
     uint32_t rank = shm->comm.rank;
 
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
-        const char *from = r == rank ? (const char *)v->in + (v->send_offsets[r] + at) * bytes
-                                     : slot_to(shm, r, rank);
+        if (r != rank) {
+            copy((char *)v->out + (v->recv_offsets[r] + at) * bytes, slot_to(shm, r, rank),
+                 part(v->recv_counts[r], at, MOVE_BYTES / bytes) * bytes);
+        }
+    }
+}
 
-        copy((char *)v->out + (v->recv_offsets[r] + at) * bytes, from,
-             part(v->recv_counts[r], at, MOVE_BYTES / bytes) * bytes);
+/* What the rank keeps, whole; nothing if its own two counts differ, which fails later. */
+static void keep_own(const struct shm *shm, const struct comm_vectors *v)
+{
+    size_t bytes = comm_type_bytes(v->type);
+    uint32_t rank = shm->comm.rank;
+
+    if (v->send_counts[rank] == v->recv_counts[rank]) {
+        copy((char *)v->out + v->recv_offsets[rank] * bytes,
+             (const char *)v->in + v->send_offsets[rank] * bytes, v->recv_counts[rank] * bytes);
     }
 }
 
@@ -316,7 +330,7 @@ static bool are_apart(const struct shm *shm)
     return apart;
 }
 
-/* All blocks where they lie, after a step with the counts. */
+/* The others' blocks where they lie, after a step with the counts. */
 static enum status read_blocks(struct shm *shm, const struct comm_vectors *v, struct err *err)
 {
     size_t bytes = comm_type_bytes(v->type);
@@ -324,14 +338,14 @@ static enum status read_blocks(struct shm *shm, const struct comm_vectors *v, st
     size_t longest = 0;
     enum status status = STATUS_OK;
 
-    for (uint32_t i = 0; i < shm->comm.n_ranks && status == STATUS_OK; i++) {
+    for (uint32_t i = 1; i < shm->comm.n_ranks && status == STATUS_OK; i++) {
         uint32_t r = (rank + i) % shm->comm.n_ranks;
         size_t n = v->recv_counts[r] * bytes;
 
         longest = MAX(longest, n);
         if (n > 0) {
             status = shm_read(shm, r, (char *)v->out + v->recv_offsets[r] * bytes,
-                              counts_of(shm, r)->lies_at[rank], n, err);
+                              counts_of(shm, r)->with[rank].lies_at, n, err);
         }
     }
     return end_direct(shm, status, longest, err);
@@ -376,7 +390,9 @@ enum status shm_all_to_allv(struct shm *shm, const struct comm_vectors *vectors,
     if (status == STATUS_OK) {
         put_counts(shm, vectors);
         put_pieces(shm, vectors, 0, SHM_DIRECT_BYTES);
-        status = shm_step(shm, err);
+        shm_step_begin(shm);
+        keep_own(shm, vectors);
+        status = shm_step_end(shm, err);
     }
     if (status == STATUS_OK) {
         status = check_counts(shm, &most, err);
