@@ -147,6 +147,8 @@ static enum status measure(const struct looper *l, enum comm_operation operation
     return status;
 }
 
+_Static_assert(COMM_OPS_SIDES == 4, "i % 4 permutes them");
+
 /* Whether a side is measured at all. */
 static bool has_side(const struct looper *l, enum comm_ops_side side)
 {
@@ -164,7 +166,8 @@ static enum status run_size(const struct looper *l, enum comm_operation operatio
 
     for (uint32_t i = 0; i < WARM_UP + rounds && status == STATUS_OK && rounds > 0; i++) {
         for (unsigned s = 0; s < COMM_OPS_SIDES && status == STATUS_OK; s++) {
-            enum comm_ops_side side = (enum comm_ops_side)s;
+            /* in changing order: a side finds in the caches what the one before it has left */
+            enum comm_ops_side side = (enum comm_ops_side)(s ^ (i % COMM_OPS_SIDES));
 
             if (!has_side(l, side)) {
                 continue;
