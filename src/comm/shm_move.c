@@ -280,21 +280,23 @@ static size_t part(size_t count, size_t at, size_t piece)
 }
 
 /* A piece of each block to others into the slot, but nothing of those of at least so many bytes. */
-static void put_pieces(const struct shm *shm, const struct comm_vectors *v, size_t at, size_t limit)
+static void put_pieces(const struct shm *shm, const struct comm_vectors *v, size_t at, size_t piece,
+                       size_t limit)
 {
     size_t bytes = comm_type_bytes(v->type);
     uint32_t rank = shm->comm.rank;
 
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
-        if (r != rank && v->send_counts[r] < limit / bytes) {
+        if (r != rank && v->send_counts[r] * bytes < limit) {
             copy(slot_to(shm, rank, r), (const char *)v->in + (v->send_offsets[r] + at) * bytes,
-                 part(v->send_counts[r], at, MOVE_BYTES / bytes) * bytes);
+                 part(v->send_counts[r], at, piece) * bytes);
         }
     }
 }
 
 /* The others' pieces. */
-static void take_pieces(const struct shm *shm, const struct comm_vectors *v, size_t at)
+static void take_pieces(const struct shm *shm, const struct comm_vectors *v, size_t at,
+                        size_t piece)
 {
     size_t bytes = comm_type_bytes(v->type);
     uint32_t rank = shm->comm.rank;
@@ -302,7 +304,7 @@ static void take_pieces(const struct shm *shm, const struct comm_vectors *v, siz
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
         if (r != rank) {
             copy((char *)v->out + (v->recv_offsets[r] + at) * bytes, slot_to(shm, r, rank),
-                 part(v->recv_counts[r], at, MOVE_BYTES / bytes) * bytes);
+                 part(v->recv_counts[r], at, piece) * bytes);
         }
     }
 }
@@ -389,7 +391,7 @@ enum status shm_all_to_allv(struct shm *shm, const struct comm_vectors *vectors,
 
     if (status == STATUS_OK) {
         put_counts(shm, vectors);
-        put_pieces(shm, vectors, 0, SHM_DIRECT_BYTES);
+        put_pieces(shm, vectors, 0, piece, SHM_DIRECT_BYTES);
         shm_step_begin(shm);
         keep_own(shm, vectors);
         status = shm_step_end(shm, err);
@@ -400,15 +402,15 @@ enum status shm_all_to_allv(struct shm *shm, const struct comm_vectors *vectors,
     if (status == STATUS_OK && most * bytes >= SHM_DIRECT_BYTES) {
         status = exchange_long(shm, vectors, &done, err);
     } else if (status == STATUS_OK) {
-        take_pieces(shm, vectors, 0);
+        take_pieces(shm, vectors, 0, piece);
         shm->turn++;
         at = piece;
     }
     for (; status == STATUS_OK && at < most && !done; at += piece) {
-        put_pieces(shm, vectors, at, SIZE_MAX);
+        put_pieces(shm, vectors, at, piece, SIZE_MAX);
         status = shm_step(shm, err);
         if (status == STATUS_OK) {
-            take_pieces(shm, vectors, at);
+            take_pieces(shm, vectors, at, piece);
         }
         shm->turn++;
     }
