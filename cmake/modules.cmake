@@ -30,10 +30,11 @@ lockstep_module(http WCONVERSION DEPS base)
 lockstep_module(hub WCONVERSION DEPS json base PkgConfig::CURL PkgConfig::CRYPTO)
 lockstep_module(sched DEPS base PkgConfig::XXHASH)
 # level 3
+lockstep_module(tune DEPS ops tensor json base PkgConfig::XXHASH)
 lockstep_module(model DEPS ops comm weights tensor json base PkgConfig::XXHASH)
 lockstep_module(chat DEPS json base)
 # level 4
-lockstep_module(engine DEPS model sample rpc ops comm weights tensor json base PkgConfig::XXHASH)
+lockstep_module(engine DEPS model sample rpc tune ops comm weights tensor json base PkgConfig::XXHASH)
 lockstep_module(world DEPS sched rpc comm json base)
 lockstep_module(lib DEPS world comm tensor base)
 target_include_directories(lib PUBLIC ${PROJECT_SOURCE_DIR}/include)
@@ -52,7 +53,7 @@ lockstep_module(api DEPS web gateway chat tokenizer sample http metrics json bas
 file(GLOB cmd_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/cmd/*.c)
 if(cmd_sources)
   add_executable(lockstep ${cmd_sources})
-  target_link_libraries(lockstep PRIVATE api web gateway hub http sched metrics world engine chat tokenizer sample model cpu comm weights config json
+  target_link_libraries(lockstep PRIVATE api web gateway hub http sched metrics world engine chat tokenizer sample model tune cpu comm weights config json
     PkgConfig::EDIT PkgConfig::HWLOC PkgConfig::XXHASH)
 endif()
 
@@ -80,6 +81,7 @@ if(CMOCKA_FOUND)
   lockstep_tests(gateway THREADED test_loops)
   lockstep_tests(web)
   lockstep_tests(api INPUT SLOW test_bodies)
+  lockstep_tests(tune DEPS cpu)
   lockstep_tests(model DEPS cpu)
   lockstep_tests(chat INPUT)
   lockstep_tests(engine SLOW test_bits test_ranks test_draw test_respawn DEPS cpu THREADED test_draw test_draw_refused)

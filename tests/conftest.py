@@ -10,6 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 os.environ["LOCKSTEP_CONFIG"] = ""  # no lockstep.conf of whoever runs the tests counts
+os.environ["LOCKSTEP_TUNE"] = "off"  # what is measured changes no result, but takes time
 
 # Files of a quarter of a minute and more, the longest first. ./check shares the files out among workers
 # in this order, so that none is left with a long one at the end.

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -88,5 +89,27 @@ enum status file_read_all(const char *path, size_t max_bytes, struct buf *buf, s
     status = read_to_end(fd, path, (size_t)info.st_size, max_bytes, buf, err);
 out:
     close(fd);
+    return status;
+}
+
+enum status file_replace(const char *path, const void *data, size_t n, mode_t mode, struct err *err)
+{
+    enum status status = STATUS_OK;
+    struct buf name = {0};
+    int fd;
+
+    buf_printf(&name, "%s.XXXXXX", path);
+    fd = mkostemp(name.data, O_CLOEXEC);
+    if (fd < 0 || fchmod(fd, mode) != 0 || write(fd, data, n) != (ssize_t)n ||
+        rename(name.data, path) != 0) {
+        status = err_set(err, STATUS_IO, "%s: %s", path, strerror(errno));
+        if (fd >= 0) {
+            unlink(name.data);
+        }
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    buf_release(&name);
     return status;
 }

@@ -17,6 +17,7 @@
 #include "cmd/host.h"
 #include "cmd/service.h"
 #include "cmd/stats.h"
+#include "cmd/tuning.h"
 #include "cpu/cpu.h"
 #include "cpu/peak.h"
 
@@ -252,8 +253,10 @@ static enum status prepare(struct bench *b, struct err *err)
         .max_context = n_prompt + (uint32_t)b->options->decode_tokens + 1,
         .n_slots = 1,
     };
-    enum status status = service_open(&b->service, b->options, &want, err);
+    enum status status;
 
+    tuning_make_once(b->options);
+    status = service_open(&b->service, b->options, &want, err);
     b->model_name = b->options->given.shape ? b->options->shape : b->options->path;
     if (status != STATUS_OK || (status = host_collect(&b->host, err)) != STATUS_OK) {
         return status;

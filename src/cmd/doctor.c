@@ -4,10 +4,12 @@
  * it is needed to run: a library that is not there is a line, not an error.
  */
 #include <dlfcn.h>
+#include <stdlib.h>
 
 #include "cmd/bandwidth.h"
 #include "cmd/cmd.h"
 #include "cmd/host.h"
+#include "cmd/tuning.h"
 #include "cpu/cpu.h"
 #include "json/json.h"
 
@@ -27,6 +29,9 @@ struct report {
     double read_one; /* bytes a second */
     double read_all;
     struct library libraries[3];
+    struct tune_result tune;
+    bool is_kept;
+    char kept[ERR_TEXT_BYTES]; /* where the choices are, or why they are not */
 };
 
 /* Looks a library up by the names it may have; NULL with the loader's own words for the last. */
@@ -135,6 +140,21 @@ static enum status measure(uint32_t n_threads, size_t bytes, double *ret_bytes_p
     return status;
 }
 
+static void make_choices(const struct options *options, struct report *report)
+{
+    struct err err = {0};
+
+    report->is_kept = tuning_make(options, &report->tune, &err) == STATUS_OK;
+    if (report->is_kept) {
+        char *path = tuning_path(options);
+
+        snprintf(report->kept, sizeof(report->kept), "%s", path);
+        free(path);
+    } else {
+        snprintf(report->kept, sizeof(report->kept), "%s", err.text);
+    }
+}
+
 static enum status collect(const struct options *options, struct report *report, struct err *err)
 {
     struct cpu_kernels kernels;
@@ -162,6 +182,9 @@ static enum status collect(const struct options *options, struct report *report,
     status = measure(1, bytes, &report->read_one, err);
     if (status == STATUS_OK) {
         status = measure(report->n_threads, bytes, &report->read_all, err);
+    }
+    if (status == STATUS_OK) {
+        make_choices(options, report);
     }
     return status;
 }
@@ -206,6 +229,30 @@ static void print_topology(const struct host *host)
     printf(" available\n");
 }
 
+static uint32_t few_rows(const struct ops_tune *tune, enum ops_product product)
+{
+    return tune->few_rows[product] == 0 ? OPS_FEW_ROWS_MAX : tune->few_rows[product];
+}
+
+static void print_choices(const struct report *report)
+{
+    const struct tune_result *result = &report->tune;
+    const struct ops_tune *tune = &result->tune;
+
+    printf("choices      ");
+    if (result->bf16 > 0) { /* it was measured */
+        printf("BF16 at 12 bits %s (%.2f x as fast as plain)\n             weights are read as a "
+               "stream for up to %u rows (BF16), %u (at 12 bits), %u (integers)\n             ",
+               tune->likes_bf16_12 == OPS_YES ? "yes" : "no", result->bf16 / result->bf16_12,
+               few_rows(tune, OPS_PLAIN), few_rows(tune, OPS_BF16_12),
+               few_rows(tune, OPS_INTEGERS));
+        if (tune->few_threads > 0) {
+            printf("by %u threads\n             ", tune->few_threads);
+        }
+    }
+    printf("%s%s\n", report->is_kept ? "kept in " : "are not kept: ", report->kept);
+}
+
 static void print_text(const struct report *report)
 {
     const struct host *host = &report->host;
@@ -217,6 +264,7 @@ static void print_text(const struct report *report)
     print_topology(host);
     printf("read rate    %.1f GB/s with 1 thread, %.1f GB/s with %u\n", report->read_one / 1e9,
            report->read_all / 1e9, report->n_threads);
+    print_choices(report);
     for (size_t i = 0; i < ARRAY_LEN(report->libraries); i++) {
         const struct library *library = &report->libraries[i];
 
@@ -272,6 +320,9 @@ static void print_json(const struct report *report)
                     (json_int_t)host->memory_available_bytes, "read_bytes_per_s", "one_thread",
                     report->read_one, "all_threads", report->read_all, "threads",
                     (json_int_t)report->n_threads, "libraries", libraries);
+    json_object_set_new(all, "choices", tune_to_json(&report->tune.tune));
+    json_object_set_new(all, "choices_file",
+                        report->is_kept ? json_string(report->kept) : json_null());
     json_write(&text, all, &json_style_python);
     puts(buf_str(&text));
     buf_release(&text);

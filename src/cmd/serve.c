@@ -23,6 +23,7 @@
 #include "cmd/fetch.h"
 #include "cmd/port_owner.h"
 #include "cmd/serve_model.h"
+#include "cmd/tuning.h"
 #include "hub/hub.h"
 #include "world/guard.h"
 
@@ -59,6 +60,7 @@ struct serve {
     struct options
         *asked[SERVED_MAX]; /* of models that clients asked for; owned, with their paths */
     uint32_t n_asked;
+    struct tuning_idle *tuning; /* once said_ready; NULL: nothing to measure */
     int signal_fd;
     uint32_t n_signals; /* that asked to leave */
     int first_signal;
@@ -148,6 +150,9 @@ static void say_ready(struct serve *s)
         if (served->starts && host_phase(served->host) != HOST_READY) {
             return;
         }
+    }
+    if (!s->said_ready) {
+        s->tuning = tuning_idle_create(s->options);
     }
     s->said_ready = true;
     (void)!notify_ready(&s->notify, NULL);
@@ -469,6 +474,8 @@ static void run(struct serve *s)
         uint64_t wake = api_tick(s->api, now);
 
         feed_watchdog(s, now);
+        wake =
+            MIN(wake, tuning_idle_turn(s->tuning, now, api_active(s->api) > 0 || s->n_signals > 0));
         if (s->n_signals > 0) {
             mind_signals(s, now);
             wake = MIN(wake, now + 20 * 1000000);
@@ -484,6 +491,7 @@ static void run(struct serve *s)
 
 static void release(struct serve *s)
 {
+    tuning_idle_destroy(&s->tuning);
     http_server_destroy(&s->server);
     workers_destroy(&s->workers);
     mailbox_deliver(&s->box);

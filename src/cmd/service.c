@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/cores.h"
+#include "cmd/tuning.h"
 #include "cpu/cpu.h"
 #include "engine/rank.h"
 #include "model/shapes.h"
@@ -59,6 +60,7 @@ static json_t *load_body(const struct service *service, const struct service_wan
                          uint32_t threads)
 {
     const struct options *o = service->options;
+    struct ops_tune tune = tuning_find(o, service->n_ranks);
     uint32_t max_wants = want->logits ? service->max_chunk : want->n_slots + want->score_rows;
     json_t *options =
         json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "threads", (json_int_t)threads, "max_context",
@@ -76,6 +78,7 @@ static json_t *load_body(const struct service *service, const struct service_wan
         json_object_set_new(options, "quant", json_string(o->quant));
     }
     json_object_set_new(options, "bf16", json_string(o->bf16));
+    json_object_set_new(options, "tune", tune_to_json(&tune));
     if (o->given.cpu_mask) {
         json_object_set_new(options, "level", json_string(o->cpu_mask));
     }

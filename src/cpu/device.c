@@ -105,9 +105,18 @@ static const char *device_arith_class(const struct ops_device *device)
 #endif
 }
 
-/* Where it was measured (bench/results/2026-11-26-bf16-12.md): with 8 lanes. */
+static void device_tune(struct ops_device *device, const struct ops_tune *tune)
+{
+    device->tune = *tune;
+}
+
+/* As measured on this machine, or where it was (bench/results/2026-11-26-bf16-12.md): with 8 lanes.
+ */
 static bool device_likes_bf16_12(const struct ops_device *device)
 {
+    if (device->tune.likes_bf16_12 != OPS_UNKNOWN) {
+        return device->tune.likes_bf16_12 == OPS_YES;
+    }
     return device->level == CPU_LEVEL_AVX2 || device->level == CPU_LEVEL_AVXVNNI;
 }
 
@@ -148,6 +157,7 @@ const struct ops cpu_ops = {
     .name = "cpu",
     .create = device_create,
     .destroy = device_destroy,
+    .tune = device_tune,
     .reserve = device_reserve,
     .arith_class = device_arith_class,
     .level = device_level,

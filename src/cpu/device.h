@@ -19,6 +19,7 @@ struct ops_device {
     size_t quantised_bytes;
     float *fine; /* [n_threads][CPU_FINE_FLOATS] products with fine groups */
     size_t fine_bytes;
+    struct ops_tune tune;
     struct float_env caller_fenv;
     void (*tick)(void *arg); /* as in struct ops_config */
     void *tick_arg;

@@ -45,10 +45,17 @@ struct cpu_matmul {
     size_t y_stride; /* only rows < w->rows are written */
     size_t root_stride;
     uint32_t m;
+    uint32_t few; /* rows up to which weights are streamed (struct ops_tune), at most 4; 0: 4 */
     uint32_t panel_begin;
     uint32_t panel_end;
     float *scratch; /* this thread's, CPU_SCRATCH_BYTES, 64-byte aligned */
 };
+
+/* m if so many rows are few, else more than any few. */
+static inline uint32_t cpu_few_rows(const struct cpu_matmul *args)
+{
+    return args->m <= (args->few == 0 ? 4 : args->few) ? args->m : UINT32_MAX;
+}
 
 /* Enough for every kernel: unpacked panels, packed x, stacks of partial sums. Of x as wide as no
  * model is, 2^20, one tile; what is not touched takes no memory. */

@@ -164,6 +164,11 @@ static void fine_product(const struct linear_job *job, const struct cpu_matmul *
     }
 }
 
+static enum ops_product product_of(enum act act, const struct packed *w)
+{
+    return act == ACT_INT8 ? OPS_INTEGERS : w->dtype == DTYPE_BF16_12 ? OPS_BF16_12 : OPS_PLAIN;
+}
+
 /* Panels [from, to) of one matrix, with a sign of life now and then. */
 static void product_panels(struct linear_job *job, const struct ops_linear_out *out, uint32_t from,
                            uint32_t to, uint32_t thread)
@@ -188,6 +193,7 @@ static void product_panels(struct linear_job *job, const struct ops_linear_out *
             .y_stride = out->y_stride,
             .root_stride = out->root_stride,
             .m = args->n,
+            .few = job->device->tune.few_rows[product_of(act, out->w)],
             .panel_begin = at,
             .panel_end = MIN(at + step, to),
             .scratch = job->device->scratch[thread],
@@ -206,10 +212,15 @@ static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
 {
     struct linear_job *job = arg;
     const struct ops_linear *args = job->args;
+    uint32_t few = job->device->tune.few_threads;
     uint32_t first = 0; /* number of the matrix's first panel in the whole call */
     uint32_t begin;
     uint32_t end;
 
+    n_threads = args->n <= OPS_FEW_ROWS_MAX && few > 0 ? MIN(few, n_threads) : n_threads;
+    if (thread >= n_threads) {
+        return;
+    }
     pool_share(job->n_panels, job->unit, thread, n_threads, &begin, &end);
     for (uint32_t i = 0; i < args->n_out; i++) {
         const struct ops_linear_out *out = &args->out[i];

@@ -29,12 +29,14 @@ struct engine {
 static enum status create_device(struct engine *engine, const struct engine_options *options,
                                  struct err *err)
 {
+    enum status status;
+
     engine->ops = options->ops;
     if (options->comm == NULL) {
         engine->own_comm = comm_self_create();
     }
     engine->comm = options->comm == NULL ? engine->own_comm : options->comm;
-    return engine->ops->create(
+    status = engine->ops->create(
         &(struct ops_config){
             .n_threads = options->n_threads,
             .level = options->level,
@@ -42,6 +44,10 @@ static enum status create_device(struct engine *engine, const struct engine_opti
             .tick_arg = options->tick_arg,
         },
         &engine->device, err);
+    if (status == STATUS_OK) {
+        engine->ops->tune(engine->device, &options->tune);
+    }
+    return status;
 }
 
 /* What KV pages depend on: one of a model that differs in any of it would be read as nonsense. */

@@ -37,6 +37,7 @@ struct engine_options {
     bool quantises; /* see struct model_load_options */
     enum dtype quant;
     enum model_bf16 bf16;
+    struct ops_tune tune;
     uint32_t max_context; /* positions to have pages for; 0, or more than that: the model's limit */
     uint32_t max_chunk;   /* rows in a step, at least 1 */
     uint32_t max_wants;   /* rows of a step whose logits are wanted, at least 1 */

@@ -11,6 +11,7 @@
 #include "engine/rank_priv.h"
 #include "model/shapes.h"
 #include "rpc/region.h"
+#include "tune/tune.h"
 #include "weights/quantise.h"
 
 enum { PROGRESS_EVERY_MS = 100 };
@@ -135,6 +136,7 @@ void rank_comm_release(struct rank *rank)
 
 /* The options of a load message. */
 struct load_options {
+    struct ops_tune tune;
     const char *shape;
     const char *level;
     const char *act;
@@ -154,6 +156,7 @@ struct load_options {
 
 static enum status read_options(const json_t *json, struct load_options *o, struct err *err)
 {
+    const json_t *tune = json_object_get(json, "tune");
     enum status status;
 
     if ((status = json_opt_str(json, "shape", NULL, &o->shape, err)) != STATUS_OK ||
@@ -176,7 +179,7 @@ static enum status read_options(const json_t *json, struct load_options *o, stru
         (status = json_opt_bool(json, "logits", false, &o->logits, err)) != STATUS_OK) {
         return status;
     }
-    return STATUS_OK;
+    return tune == NULL ? STATUS_OK : tune_from_json(tune, &o->tune, err);
 }
 
 /* Signs of life while the model is read: from the thread that loads, not more than ten a second. */
@@ -236,6 +239,7 @@ static enum status open_engine(struct rank *rank, const struct message *message,
         .quantises = quantises,
         .quant = quant,
         .bf16 = model_bf16_from_name(o->bf16),
+        .tune = o->tune,
         .max_context = (uint32_t)o->max_context,
         .max_chunk = (uint32_t)o->max_chunk,
         .max_wants = (uint32_t)o->max_wants,

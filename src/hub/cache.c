@@ -159,31 +159,12 @@ enum status cache_commit(const struct cache *cache, const char *revision,
     return status;
 }
 
-/* Writes a small file so that others see it whole or not at all. */
+/* Writes a small file, and the folders it lies in. */
 static enum status write_whole(const char *path, const char *text, struct err *err)
 {
     enum status status = make_room(path, err);
-    struct buf name = {0};
-    size_t size = strlen(text);
-    int fd;
 
-    if (status != STATUS_OK) {
-        return status;
-    }
-    buf_printf(&name, "%s.XXXXXX", path);
-    fd = mkostemp(name.data, O_CLOEXEC);
-    if (fd < 0 || fchmod(fd, 0644) != 0 || write(fd, text, size) != (ssize_t)size ||
-        rename(name.data, path) != 0) {
-        status = err_set(err, STATUS_IO, "%s: %s", path, strerror(errno));
-        if (fd >= 0) {
-            unlink(name.data);
-        }
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    buf_release(&name);
-    return status;
+    return status == STATUS_OK ? file_replace(path, text, strlen(text), 0644, err) : status;
 }
 
 enum status cache_set_ref(const struct cache *cache, const char *revision, const char *commit,

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The operator interface: everything a model's forward pass does on a device, as one table of
- * functions
- * (`struct ops`). A back end exports one such table (cpu/cpu.h). Model code calls operators in the
+ * functions (`struct ops`). A back end exports one such table (cpu/cpu.h). Model code calls operators in the
  * order of the paper and knows nothing of threads, instruction sets or memory kinds.
  *
  * Memory handed to operators comes from the back end's alloc, or is host memory where a comment
@@ -15,6 +14,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "ops/act.h"
 #include "tensor/mass.h"
 #include "tensor/packed.h"
 
@@ -25,62 +25,22 @@ enum { OPS_PAGE_TOKENS = 64 }; /* keys in a KV page, and in an attention block *
  * more. */
 #define OPS_STRIDE(dim) (round_up((dim), 32) + 32)
 
-/* Rounding of what enters a product with weights. ACT_F32: none. ACT_BF16: rounded to bf16 (nearest
- * even); needs bf16 weights. ACT_INT8: inputs of products with quantised weights become integers
- * (tensor/quant.h), with bf16 weights they are rounded to bf16, with others not at all. */
-enum act { ACT_F32, ACT_BF16, ACT_INT8, ACT_COUNT };
-
-static const char *const act_names[ACT_COUNT] = {"f32", "bf16", "int8"};
-
-static inline const char *act_name(enum act act)
-{
-    return act_names[act];
-}
-
-/* False if no act has that name. */
-static inline bool act_from_name(const char *name, enum act *ret_act)
-{
-    for (unsigned i = 0; i < ACT_COUNT; i++) {
-        if (strcmp(name, act_names[i]) == 0) {
-            *ret_act = (enum act)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* What the KV cache holds, and with it the arithmetic of attention, which no act changes. KV_F32:
- * nothing is rounded. KV_BF16: q, k, v and attention weights are rounded to bf16. KV_INT8: q, k and
- * v become integers of 8 bits with a scale for each 32 dimensions of a head (cpu/kernels.h says
- * how). */
-enum kv_type { KV_F32, KV_BF16, KV_INT8, KV_TYPE_COUNT };
-
-static const char *const kv_type_names[KV_TYPE_COUNT] = {"f32", "bf16", "int8"};
-
-static inline const char *kv_type_name(enum kv_type type)
-{
-    return kv_type_names[type];
-}
-
-/* The one that goes with act where nobody chooses. */
-static inline enum kv_type act_kv_type(enum act act)
-{
-    return act == ACT_F32 ? KV_F32 : KV_BF16;
-}
-
-/* False if no type has that name. */
-static inline bool kv_type_from_name(const char *name, enum kv_type *ret_type)
-{
-    for (unsigned i = 0; i < KV_TYPE_COUNT; i++) {
-        if (strcmp(name, kv_type_names[i]) == 0) {
-            *ret_type = (enum kv_type)i;
-            return true;
-        }
-    }
-    return false;
-}
-
 struct ops_device;
+
+/* Products that may differ in how many rows of x are few: with plain weights, BF16 at 12 bits,
+ * integers. */
+enum ops_product { OPS_PLAIN, OPS_BF16_12, OPS_INTEGERS, OPS_PRODUCTS };
+
+enum { OPS_FEW_ROWS_MAX = 4 };
+
+/* Choices of speed alone: none changes a bit of a result. Zero: as built in. */
+struct ops_tune {
+    /* Products of up to so many rows read the weights once, as a stream; of more they are taken
+     * apart for all rows first. At most OPS_FEW_ROWS_MAX; 0: that. */
+    uint32_t few_rows[OPS_PRODUCTS];
+    uint32_t few_threads; /* threads that share a product of up to OPS_FEW_ROWS_MAX rows; 0: all */
+    enum { OPS_UNKNOWN, OPS_NO, OPS_YES } likes_bf16_12; /* see the function of that name */
+};
 
 struct ops_config {
     uint32_t n_threads; /* 0: one for each core this process may use */
@@ -192,6 +152,7 @@ struct ops {
     NODISCARD enum status (*create)(const struct ops_config *config, struct ops_device **ret_device,
                                     struct err *err);
     void (*destroy)(struct ops_device **device);
+    void (*tune)(struct ops_device *device, const struct ops_tune *tune); /* between operators */
 
     /* Makes room for a linear of up to rows x by cols inputs, quantised ones of up to `groups`
      * groups a row (quant_n_groups; 0 if there are none); call before the first step. */

@@ -63,4 +63,4 @@ def test_text(run):
     assert (process.returncode, process.stderr) == (0, "")
     names = [line.split()[0] for line in process.stdout.splitlines() if not line.startswith(" ")]
     assert names == ["processor", "features", "kernels", "packages", "usable", "NUMA", "caches",
-                     "memory", "read", "CUDA", "NCCL", "MPI"]
+                     "memory", "read", "choices", "CUDA", "NCCL", "MPI"]

@@ -19,6 +19,7 @@ N_ROWS = 52
 
 # Who may start a process, and what is started.
 STARTERS = {"src/world/spawner_watch.c", "src/world/spawner_child.c",  # ranks
+            "src/cmd/tuning.c",  # lockstep doctor, where a server is idle
             "src/cmd/comm_ranks.c"}  # bench comm: ranks of its own, and mpirun where it is compared with
 STARTS = re.compile(r"(?<![\w.>])(?:v?fork|_Fork|execv\w*|execl\w*|fexecve|popen|system|posix_spawnp?|clone3?)\(")
 

@@ -52,8 +52,10 @@ static void expect(const struct kernel_fixture *fixture, const struct packed *w,
 }
 
 static void check(struct kernel_fixture *fixture, struct ops_device *device, enum act act,
-                  bool fine, uint32_t n)
+                  bool fine, uint32_t n, uint32_t few)
 {
+    const struct ops_tune tune = {.few_rows = {few, few, few}, .few_threads = few % 3};
+
     static float expected[ARRAY_LEN(dtypes)][MOST * ROWS];
     static float found[ARRAY_LEN(dtypes)][MOST * ROWS];
     float *x = kernel_floats(&fixture->random, MOST * X_STRIDE, KIND_NORMAL, 0);
@@ -69,6 +71,7 @@ static void check(struct kernel_fixture *fixture, struct ops_device *device, enu
         out[i] = (struct ops_linear_out){
             .w = &w[i], .y = found[i], .y_stride = ROWS, .fine = fine && i > 0};
     }
+    cpu_ops.tune(device, &tune);
     cpu_ops.linear(
         device,
         &(struct ops_linear){
@@ -93,9 +96,11 @@ static void test_each_matrix_takes_its_own(void **state)
                      STATUS_OK);
     assert_int_equal(cpu_ops.reserve(device, MOST, COLS, COLS / QUANT_GROUP, NULL), STATUS_OK);
     for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
-        check(fixture, device, ACT_INT8, false, counts[i]);
-        check(fixture, device, ACT_INT8, true, counts[i]);
-        check(fixture, device, ACT_F32, true, counts[i]);
+        for (uint32_t few = 0; few <= OPS_FEW_ROWS_MAX; few++) { /* which changes nothing */
+            check(fixture, device, ACT_INT8, false, counts[i], few);
+            check(fixture, device, ACT_INT8, true, counts[i], few);
+            check(fixture, device, ACT_F32, true, counts[i], few);
+        }
     }
     cpu_ops.destroy(&device);
 }

@@ -74,7 +74,7 @@ static const struct gemm_isa isa = {
 /* dtype is a constant. */
 VEC_INLINE void matmul(enum dtype dtype, const struct cpu_matmul *args, gemm_unpack_fn *unpack_fn)
 {
-    switch (args->m) {
+    switch (cpu_few_rows(args)) {
     case 0:
         break;
     case 1:
@@ -131,7 +131,7 @@ static void matmul_bf16(const struct cpu_matmul *args)
 
 static void matmul_bf16_12(const struct cpu_matmul *args)
 {
-    switch (args->m) {
+    switch (cpu_few_rows(args)) {
     case 0:
         break;
     case 1:

@@ -12,7 +12,7 @@
 VEC_INLINE void matmul_int8(enum dtype dtype, const struct cpu_matmul *args,
                             const struct gemm_isa *isa_int8, gemm_unpack_fn *unpack_fn)
 {
-    switch (args->m) {
+    switch (cpu_few_rows(args)) {
     case 0:
         break;
     case 1:
