@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import select
 import signal
 import statistics
 import subprocess
@@ -196,18 +197,30 @@ def first_output_s(command):
     return seconds
 
 
+def environment(folder, threads):
+    """For a Python engine: its number of threads, nothing from the network, and what it compiles in its folder.
+    vLLM's guide has Intel's OpenMP preloaded."""
+    cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
+    more = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "VLLM_CPU_OMP_THREADS_BIND": cores,
+            "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "VLLM_CACHE_ROOT": str(folder / "compiled"),
+            "TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled/inductor")}
+    openmp = folder / "venv/lib/libiomp5.so"
+    if openmp.exists():
+        more["LD_PRELOAD"] = str(openmp)
+    return {**os.environ, **more}
+
+
 class Worker:
     """A Python engine in its own environment: a request and an answer are a line of JSON each."""
 
-    def __init__(self, name, python, model, threads, kind):
-        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[:threads]))
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1",
-                       "VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_CPU_KVCACHE_SPACE": "2"}
+    def __init__(self, name, folder, model, threads, kind):
         self.name = f"{name} {kind}".strip()
-        self.log = open(os.devnull, "w", encoding="utf-8")
-        self.process = subprocess.Popen([str(python), str(HERE / "worker.py"), name, str(model), str(threads)],
+        self.folder = folder
+        self.log = open(folder / "worker.log", "w", encoding="utf-8")
+        self.process = subprocess.Popen([str(folder / "venv/bin/python"), str(HERE / "worker.py"), name, str(model),
+                                         str(threads), kind],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
-                                        encoding="utf-8", env=environment, start_new_session=True)
+                                        encoding="utf-8", env=environment(folder, threads), start_new_session=True)
         self.answer()  # loaded
         self.signal(signal.SIGSTOP)
 
@@ -219,12 +232,28 @@ class Worker:
             pass
 
     def answer(self):
-        line = self.process.stdout.readline()
-        result = parsed(line) if line else {"error": "it ended without a word"}
-        if "error" in result:
+        """Its next line, which is one for each request: what select() sees is the whole of it or the end."""
+        try:
+            if not select.select([self.process.stdout], [], [], MEASURE_S)[0]:
+                raise Failed(f"no answer in {MEASURE_S} s")
+            line = self.process.stdout.readline()
+            result = parsed(line) if line else {"error": self.end()}
+            if "error" in result:
+                raise Failed(f"{result['error']} (its log: {self.folder / 'worker.log'})")
+        except Failed as error:
             self.close()
-            raise Failed(f"{self.name}: {result['error']}")
+            raise Failed(f"{self.name}: {error}") from None
         return result.get("rate")
+
+    def end(self):
+        """How it ended without a word."""
+        try:
+            status = self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            return "it has closed its output"
+        if status == -signal.SIGILL:
+            return "killed by SIGILL: its package was built for instructions that this CPU lacks"
+        return f"killed by {signal.Signals(-status).name}" if status < 0 else f"it ended with status {status}"
 
     def measure(self, what):
         n_prompt, n_tokens = SIZES[what]

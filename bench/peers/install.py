@@ -89,10 +89,11 @@ def venv(cache, name):
 
 def requirements(folder, package):
     """What an installed package requires, but for torch. Those with a marker that is false here pip ignores."""
-    found = []
-    for info in folder.glob(f"lib/python*/site-packages/{package.replace('-', '_')}-*.dist-info"):
-        found += importlib.metadata.PathDistribution(info).requires or []
-    return [line for line in found if not line.startswith("torch==")]
+    found = list(folder.glob(f"lib/python*/site-packages/{package.replace('-', '_')}-*.dist-info"))
+    if len(found) != 1:
+        raise NotInstalled(f"{package} is not in {folder}")
+    lines = importlib.metadata.PathDistribution(found[0]).requires or []
+    return [line for line in lines if not line.startswith("torch==")]
 
 
 def unpack_source(folder, log):

