@@ -24,6 +24,7 @@ static inline void kernel_fill_bf16_12(struct kernel_random *random, struct pack
     uint8_t *elements = xcalloc((size_t)w->cols * PACKED_LANES, 2);
 
     memset((uint8_t *)w->codes, 0, packed_bytes(w));
+    memset((uint8_t *)w->plain, 0, packed_plain_bytes(w)); /* the padding of an odd column, too */
     for (uint32_t panel = 0; panel < w->n_panels; panel++) {
         uint32_t n_lanes = MIN(w->rows - panel * PACKED_LANES, (uint32_t)PACKED_LANES);
         size_t n = (size_t)n_lanes * w->cols;
