@@ -6,3 +6,4 @@
 
 void matmul_bf16_avx512(const struct cpu_matmul *args);
 void matmul_bf16_12_avx512(const struct cpu_matmul *args);
+void matmul_int8_avx512vnni(const struct cpu_matmul *args); /* of any quantised weights */

@@ -188,7 +188,7 @@ static bool tile_amx_takes(const struct cpu_matmul *args)
 /* Products of BF16 and BF16_12 weights that tile_amx_takes. */
 static void matmul_amx(const struct cpu_matmul *args)
 {
-    amx_begin();
+    amx_begin(AMX_ROW_BYTES);
     gemm(args, &isa_amx, NULL);
     amx_end();
     vec_leave();

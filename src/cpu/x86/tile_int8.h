@@ -128,31 +128,43 @@ VEC_INLINE void tile_int8_row(enum int8_sum how, const struct tile_int8_words *w
     }
 }
 
+/* What a row's group brings besides its codes. */
+struct tile_int8_row {
+    float scale;
+    int32_t zero; /* or */
+    float sum;    /* for types with a minimum: as in struct int8_x */
+};
+
 /* The lanes from `lane` on of one row's integer sums over half h (or all) of a group, added to its
  * running sums. */
 VEC_INLINE void tile_int8_fold(enum dtype dtype, const struct int8_weights *w,
-                               const struct int8_x *x, uint32_t i, uint32_t h, uint32_t lane,
-                               veci acc, float *sums)
+                               const struct tile_int8_row *row, uint32_t h, uint32_t lane, veci acc,
+                               float *sums)
 {
-    const vecf scale = vec_mul(vec_load(w->d[h] + lane), vec_set1(x->scale[i]));
+    const vecf scale = vec_mul(vec_load(w->d[h] + lane), vec_set1(row->scale));
     const veci zero =
-        int8_wants_zero(dtype) ? vec_set1_word((uint32_t)x->zero[i]) : vec_set1_word(0);
-    float *at = sums + i * PACKED_LANES + lane;
-    vecf sum = vec_fma(int8_number(dtype, acc, zero), scale, vec_load(at));
+        int8_wants_zero(dtype) ? vec_set1_word((uint32_t)row->zero) : vec_set1_word(0);
+    vecf sum = vec_fma(int8_number(dtype, acc, zero), scale, vec_load(sums + lane));
 
     if (packed_has_minimum(dtype)) {
-        sum = vec_fma(vec_load(w->m + lane), vec_set1(x->sum[i]), sum);
+        sum = vec_fma(vec_load(w->m + lane), vec_set1(row->sum), sum);
     }
-    vec_store(at, sum);
+    vec_store(sums + lane, sum);
 }
 
 VEC_INLINE void tile_int8_end(enum dtype dtype, const struct int8_weights *w,
                               const struct int8_x *x, uint32_t i, uint32_t h,
                               struct tile_int8_acc acc, float *sums)
 {
-    tile_int8_fold(dtype, w, x, i, h, 0, acc.v0, sums);
+    const struct tile_int8_row row = {
+        .scale = x->scale[i],
+        .zero = int8_wants_zero(dtype) ? x->zero[i] : 0,
+        .sum = packed_has_minimum(dtype) ? x->sum[i] : 0,
+    };
+
+    tile_int8_fold(dtype, w, &row, h, 0, acc.v0, sums + i * PACKED_LANES);
     if (VEC_LANES < PACKED_LANES) {
-        tile_int8_fold(dtype, w, x, i, h, VEC_LANES, acc.v1, sums);
+        tile_int8_fold(dtype, w, &row, h, VEC_LANES, acc.v1, sums + i * PACKED_LANES);
     }
 }
 
