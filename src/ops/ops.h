@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The operator interface: everything a model's forward pass does on a device, as one table of
- * functions (`struct ops`). A back end exports one such table (cpu/cpu.h). Model code calls operators in the
- * order of the paper and knows nothing of threads, instruction sets or memory kinds.
+ * functions (`struct ops`). A back end exports one such table (cpu/cpu.h). Model code calls
+ * operators in the order of the paper and knows nothing of threads, instruction sets or memory
+ * kinds.
  *
  * Memory handed to operators comes from the back end's alloc, or is host memory where a comment
  * says so. Matrices of activations are row-major f32, one row a token, with a row stride in
