@@ -11,6 +11,7 @@ import select
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -210,6 +211,17 @@ def environment(folder, threads):
     return {**os.environ, **more}
 
 
+# A process beside each worker: where we end without a word its input does, and it ends the worker's processes,
+# which would hold their memory for ever while they are stopped.
+GUARD = """import os, signal, sys
+sys.stdin.read()
+try:
+    os.killpg(int(sys.argv[1]), signal.SIGKILL)
+except ProcessLookupError:
+    pass
+"""
+
+
 class Worker:
     """A Python engine in its own environment: a request and an answer are a line of JSON each."""
 
@@ -221,6 +233,8 @@ class Worker:
                                          str(threads), kind],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log,
                                         encoding="utf-8", env=environment(folder, threads), start_new_session=True)
+        self.guard = subprocess.Popen([sys.executable, "-c", GUARD, str(self.process.pid)], stdin=subprocess.PIPE,
+                                      start_new_session=True)
         self.answer()  # loaded
         self.signal(signal.SIGSTOP)
 
@@ -269,6 +283,9 @@ class Worker:
         return rate
 
     def close(self):
+        self.guard.kill()
+        self.guard.wait()
+        self.guard.stdin.close()
         self.signal(signal.SIGKILL)
         self.process.wait()
         self.log.close()

@@ -6,12 +6,11 @@ KIND is the type that an engine computes in, bfloat16 or float32; OpenVINO's mod
 
 Standard input has a line [what, prompt tokens, generated tokens, sequences] each time, what being decode,
 prefill or sequences; the answer is {"rate": tokens a second} or {"error": text}. The first line out says that
-the model is loaded. An engine that generates another number of tokens than it was asked for is an error. Whatever the engine prints itself goes to standard error."""
+the model is loaded. An engine that generates another number of tokens than it was asked for is an error. Whatever
+the engine prints itself goes to standard error."""
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 import traceback
@@ -19,7 +18,6 @@ import traceback
 VOCABULARY = 30000
 MAX_CONTEXT = 8192 + 128
 VLLM_BATCH = 512  # tokens of a step, and of its warm-up, which takes minutes with its own default of 4,096
-PR_SET_PDEATHSIG = 1
 
 
 def prompts(n_sequences, n_prompt, seed):
@@ -116,13 +114,7 @@ def rate(engine, what, ids, n_tokens):
     return len(ids) * n_tokens / last
 
 
-def die_with_parent():
-    """A process that was stopped for others would hold its memory for ever if they were killed."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def main():
-    die_with_parent()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 

@@ -168,6 +168,13 @@ def state_of(pid):
     return pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
 
 
+def is_alive(pid):
+    try:
+        return state_of(pid) != "Z"  # nobody may be there who reaps it
+    except FileNotFoundError:
+        return False
+
+
 def test_a_worker_is_stopped_while_others_are_measured(tmp_path, folder, monkeypatch):
     (tmp_path / "worker.py").write_text(FAKE, encoding="utf-8")
     monkeypatch.setattr(engines, "HERE", tmp_path)
@@ -211,21 +218,22 @@ def test_a_worker_that_does_not_answer_is_given_up(tmp_path, folder, monkeypatch
         engines.Worker("vllm", folder, "model", 1, "")
 
 
-def test_a_worker_ends_with_its_parent():
-    code = ("import subprocess, sys\n"
-            "child = subprocess.Popen([sys.executable, '-c', \"import sys; sys.path.insert(0, sys.argv[1]); "
-            "import time, worker; worker.die_with_parent(); print('x', flush=True); time.sleep(600)\", "
-            "sys.argv[1]], stdout=subprocess.PIPE)\n"
-            "child.stdout.read(1)\n"
-            "print(child.pid)\n")
-    done = subprocess.run([sys.executable, "-c", code, str(BENCH / "peers")], stdout=subprocess.PIPE, check=True)
-    end = time.monotonic() + 30
-    while pathlib.Path(f"/proc/{int(done.stdout)}").exists() and time.monotonic() < end:
-        if state_of(int(done.stdout)) == "Z":
-            break  # nobody may be there who reaps it
+def test_a_stopped_worker_and_its_children_end_with_ours(tmp_path, folder):
+    """However ours ends: here it is killed, and the worker's child is stopped and knows nothing of it."""
+    (tmp_path / "worker.py").write_text("import subprocess\nchild = subprocess.Popen(['sleep', '600'])\n"
+                                        f"open('{tmp_path}/child', 'w').write(str(child.pid))\n" + FAKE,
+                                        encoding="utf-8")
+    code = ("import os, pathlib, sys\nsys.path.insert(0, sys.argv[1])\nimport engines\n"
+            "engines.HERE = pathlib.Path(sys.argv[2])\n"
+            "session = engines.Worker('vllm', engines.HERE / 'engine', 'model', 1, '')\n"
+            "print(session.process.pid, flush=True)\nos.kill(os.getpid(), 9)\n")
+    done = subprocess.run([sys.executable, "-c", code, str(BENCH / "peers"), str(tmp_path)], stdout=subprocess.PIPE,
+                          check=False)
+    assert done.returncode == -9
+    pids, end = [int(done.stdout), int((tmp_path / "child").read_text(encoding="utf-8"))], time.monotonic() + 30
+    while any(is_alive(pid) for pid in pids) and time.monotonic() < end:
         time.sleep(0.01)
-    else:
-        assert not pathlib.Path(f"/proc/{int(done.stdout)}").exists()
+    assert not [pid for pid in pids if is_alive(pid)]
 
 
 def test_another_number_of_tokens_is_an_error():
