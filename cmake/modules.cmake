@@ -35,7 +35,7 @@ lockstep_module(model DEPS ops comm weights tensor json base PkgConfig::XXHASH)
 lockstep_module(chat DEPS json base)
 # level 4
 lockstep_module(engine DEPS model sample rpc tune ops comm weights tensor json base PkgConfig::XXHASH)
-lockstep_module(world DEPS sched rpc comm json base)
+lockstep_module(world DEPS sched rpc comm json base PkgConfig::XXHASH)
 lockstep_module(lib DEPS world comm tensor base)
 target_include_directories(lib PUBLIC ${PROJECT_SOURCE_DIR}/include)
 lockstep_module(gateway DEPS world sched rpc chat tokenizer sample metrics json base)

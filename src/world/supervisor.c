@@ -9,6 +9,7 @@
 #include "base/futex.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "world/pack_cache.h"
 #include "world/supervisor_priv.h"
 
 enum {
@@ -17,6 +18,21 @@ enum {
     AROUND_NS = 1000 * 1000,           /* between two looks, where deaths do not wake the leader, */
     AROUND_RARE_NS = 50 * 1000 * 1000, /* and where they do */
 };
+
+/* There are no descriptors yet. */
+static void clear_fds(struct supervisor *s)
+{
+    s->leader_fd = -1;
+    s->comm_fd = -1;
+    s->kept.host = -1;
+    for (uint32_t r = 0; r < SUPERVISOR_MAX_RANKS; r++) {
+        s->members[r].channel.fd = -1;
+        s->members[r].region_fd = -1;
+        s->kept.weights[r] = -1;
+        s->kept.kv[r] = -1;
+        s->logits_fds[r] = -1;
+    }
+}
 
 enum status supervisor_create(const struct supervisor_config *config,
                               struct supervisor **ret_supervisor, struct err *err)
@@ -41,16 +57,9 @@ enum status supervisor_create(const struct supervisor_config *config,
         snprintf(s->devices[r], sizeof(s->devices[r]), "%s",
                  config->devices == NULL ? "cpu" : config->devices[r]);
     }
-    s->leader_fd = -1;
-    s->comm_fd = -1;
-    s->kept.host = -1;
-    for (uint32_t r = 0; r < SUPERVISOR_MAX_RANKS; r++) {
-        s->members[r].channel.fd = -1;
-        s->members[r].region_fd = -1;
-        s->kept.weights[r] = -1;
-        s->kept.kv[r] = -1;
-        s->logits_fds[r] = -1;
-    }
+    s->pack_cache = pack_cache_create(config->pack_cache);
+    s->config.pack_cache = NULL;
+    clear_fds(s);
     s->n_faults = MIN(config->n_faults, SUPERVISOR_MAX_FAULTS);
     for (uint32_t i = 0; i < s->n_faults; i++) {
         s->faults[i] = (struct planned_fault){.id = ++s->last_fault_id, .spec = config->faults[i]};
@@ -93,6 +102,7 @@ void supervisor_destroy(struct supervisor **supervisor)
         spawner_destroy(&s->spawner);
     }
     epoch_release(s);
+    pack_cache_destroy(&s->pack_cache);
     kept_release(s);
     trace_destroy(&s->trace);
     world_machine_release(&s->machine);
@@ -253,6 +263,7 @@ static bool feed_refusal(struct supervisor *s, uint64_t now)
 
 void supervisor_start(struct supervisor *supervisor)
 {
+    kept_find(supervisor);
     feed(supervisor,
          &(struct world_event){.kind = WORLD_EV_LOAD, .n_ranks = supervisor->config.n_ranks});
 }

@@ -66,6 +66,7 @@ struct supervisor_config {
     uint32_t n_slots;
     uint32_t n_layers;
     uint32_t vocab;
+    const char *pack_cache; /* folder of packed weights (pack_cache.h); NULL: none are kept */
     const struct fault_spec *faults; /* [n_faults] to be injected, each once */
     uint32_t n_faults;
     struct supervisor_handlers on;

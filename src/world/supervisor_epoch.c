@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "rpc/region.h"
+#include "world/pack_cache.h"
 #include "world/supervisor_priv.h"
 
 enum {
@@ -305,6 +306,8 @@ static void weights_release(struct supervisor *s)
         close_fd(&s->kept.weights[r]);
     }
     close_fd(&s->kept.host);
+    s->kept.from_files = false;
+    s->kept.unsaved = false;
 }
 
 static void kv_release(struct supervisor *s)
@@ -359,6 +362,7 @@ enum status kept_prepare(struct supervisor *s, bool keep_weights, bool keep_kv, 
     if (!keep_weights) {
         weights_release(s);
         status = make_memory("lockstep-embedding", &s->kept.host, err);
+        s->kept.unsaved = true;
     }
     if (!keep_kv) {
         kv_release(s);
@@ -403,10 +407,59 @@ static void seal(int fd)
 
 void kept_seal(struct supervisor *s, uint32_t rank)
 {
-    seal(s->kept.weights[rank]);
+    if (!s->kept.from_files) {
+        seal(s->kept.weights[rank]);
+    }
 }
 
 void kept_seal_host(struct supervisor *s)
 {
-    seal(s->kept.host);
+    if (!s->kept.from_files) {
+        seal(s->kept.host);
+    }
+}
+
+/* --- Weights on disk --- */
+
+static struct pack_cache_key pack_key(const struct supervisor *s, uint32_t n_ranks)
+{
+    return (struct pack_cache_key){
+        .build = s->config.build, .layout = s->config.layout, .n_ranks = n_ranks, .load = s->load};
+}
+
+void kept_find(struct supervisor *s)
+{
+    struct pack_cache_key key = pack_key(s, s->config.n_ranks);
+    struct pack_cache_files files;
+
+    if (s->pack_cache == NULL || s->load == NULL || s->machine.weights_valid ||
+        !pack_cache_find(s->pack_cache, &key, &files)) {
+        return;
+    }
+    weights_release(s);
+    s->kept.host = files.host;
+    memcpy(s->kept.weights, files.ranks, s->config.n_ranks * sizeof(int));
+    s->kept.from_files = true;
+    s->machine.weights_valid = true;
+}
+
+void kept_refused(struct supervisor *s)
+{
+    struct pack_cache_key key = pack_key(s, s->n_members);
+
+    if (s->kept.from_files) {
+        pack_cache_discard(s->pack_cache, &key);
+    }
+}
+
+void kept_save(struct supervisor *s)
+{
+    struct pack_cache_key key = pack_key(s, s->n_members);
+    struct pack_cache_files files = {.host = s->kept.host};
+
+    if (s->pack_cache != NULL && s->kept.unsaved) {
+        memcpy(files.ranks, s->kept.weights, s->n_members * sizeof(int));
+        pack_cache_save(s->pack_cache, &key, &files);
+        s->kept.unsaved = false;
+    }
 }

@@ -57,6 +57,8 @@ struct kept_fds {
     int kv[SUPERVISOR_MAX_RANKS];
     uint64_t kv_page_bytes[SUPERVISOR_MAX_RANKS]; /* 0: not known */
     int host;
+    bool from_files; /* weights and host are files of the pack cache, which nobody may write */
+    bool unsaved;    /* they are new, and the pack cache has no copy */
 };
 
 struct supervisor {
@@ -97,6 +99,7 @@ struct supervisor {
     size_t plan_record_bytes;
 
     struct kept_fds kept;
+    struct pack_cache *pack_cache; /* NULL: none */
     int logits_fds[SUPERVISOR_MAX_RANKS];
     const float *logits[SUPERVISOR_MAX_RANKS];
 
@@ -134,6 +137,12 @@ void epoch_spawn(struct supervisor *s, uint32_t n_ranks);
 void epoch_connect(struct supervisor *s); /* comm_init to all */
 void epoch_release(struct supervisor *s); /* all ranks are reaped */
 void kept_release(struct supervisor *s);
+/* Before a first load: takes what the pack cache has, so that the ranks map it. */
+void kept_find(struct supervisor *s);
+/* A rank refused the load: what came from the pack cache is discarded there. */
+void kept_refused(struct supervisor *s);
+/* After load_ok of all: new weights go to the pack cache. */
+void kept_save(struct supervisor *s);
 /* Fresh memfds, or those that are kept; STATUS_IO. */
 NODISCARD enum status kept_prepare(struct supervisor *s, bool keep_weights, bool keep_kv,
                                    struct err *err);

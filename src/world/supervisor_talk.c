@@ -203,6 +203,9 @@ static void on_error(struct supervisor *s, uint32_t rank, const struct message *
         return;
     }
     if (s->machine.state == WORLD_LOADING || s->machine.state == WORLD_COMM_INIT) {
+        if (s->machine.state == WORLD_LOADING) {
+            kept_refused(s);
+        }
         if (s->refused_ns == 0) {
             s->refused_ns = clock_ns();
             s->refusal = event;
@@ -249,6 +252,7 @@ static void on_load_ok(struct supervisor *s, uint32_t rank)
     }
     if (all) {
         kept_seal_host(s);
+        kept_save(s);
     }
 }
 
