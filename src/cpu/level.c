@@ -99,8 +99,7 @@ bool cpu_level_is_supported(enum cpu_level level)
     case CPU_LEVEL_AVX512VNNI:
         return has_avx512() && __builtin_cpu_supports("avx512vnni");
     case CPU_LEVEL_AMX:
-        return has_avx512() && __builtin_cpu_supports("avx512vnni") && has_bit(7, 0, 3, 22) &&
-               has_bit(7, 0, 3, 24) && has_bit(7, 0, 3, 25) && may_use_tiles();
+        return has_avx512() && has_bit(7, 0, 3, 22) && has_bit(7, 0, 3, 24) && may_use_tiles();
     default:
         return false;
     }

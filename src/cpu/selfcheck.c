@@ -2,7 +2,7 @@
 /*
  * 92 tiles: each of the 12 types by two and nine rows, and by one and five with values whose
  * products flush to zero (48); the two of BF16 by 17 rounded rows (4); the 8 quantised ones by two
- * and nine rows of integers (16); 12 blocks of attention; 12 rows of the small kernels; and 2 of
+ * and 17 rows of integers (16); 12 blocks of attention; 12 rows of the small kernels; and 2 of
  * masses. The product for fewer rows is compared with the first rows of the reference's product for
  * more, which is where most of the time goes.
  *
@@ -15,7 +15,7 @@
 
 enum {
     ROWS = 9,      /* of x */
-    ROWS_MAX = 17, /* of x rounded to bf16 */
+    ROWS_MAX = 17, /* of x rounded to bf16 or made integers */
     COLS_MAX = 256,
     X_STRIDE = COLS_MAX + 32,
     OUTPUTS = 16,
@@ -36,7 +36,7 @@ struct check {
     _Alignas(CACHE_LINE) uint8_t scales[SCALE_BYTES];
     uint8_t rows[OUTPUTS * COLS_MAX * 2]; /* of BF16 */
     _Alignas(CACHE_LINE) float x[ROWS_MAX * X_STRIDE];
-    _Alignas(CACHE_LINE) uint8_t quantised[ROWS * (COLS_MAX / QUANT_GROUP + 3) * 40];
+    _Alignas(CACHE_LINE) uint8_t quantised[ROWS_MAX * (COLS_MAX / QUANT_GROUP + 3) * 40];
     float expected[ROWS_MAX * OUTPUTS * 2];
     float found[ROWS_MAX * OUTPUTS * 2];
 };
@@ -149,11 +149,11 @@ static struct quant quantise(struct check *check, const struct cpu_kernels *kern
                              const struct packed *w)
 {
     uint32_t n = quant_n_groups(&w->leaves);
-    struct quant q = quant_attach(check->quantised, ROWS, n);
+    struct quant q = quant_attach(check->quantised, ROWS_MAX, n);
     size_t bytes;
 
-    ENSURE(quant_bytes(ROWS, n, &bytes) && bytes <= sizeof(check->quantised));
-    for (size_t i = 0; i < ROWS; i++) {
+    ENSURE(quant_bytes(ROWS_MAX, n, &bytes) && bytes <= sizeof(check->quantised));
+    for (size_t i = 0; i < ROWS_MAX; i++) {
         struct quant row = quant_from(q, i);
 
         (i % 2 == 0 ? kernels->quant_row : kernels->quant_row_fine)(
@@ -162,18 +162,20 @@ static struct quant quantise(struct check *check, const struct cpu_kernels *kern
     return q;
 }
 
-/* Two tiles with integer activations, of the weights that check_matmul left. */
+/* Integer activations by the weights that check_matmul left: two rows, and as many as take two tile
+ * registers. */
 static bool check_integers(struct check *check, const struct cpu_matmul *matmul)
 {
     struct cpu_matmul args = *matmul;
 
+    fill(check, check->x, ROWS_MAX * X_STRIDE, -1);
     args.q = quantise(check, check->ref, args.w);
-    args.m = ROWS;
+    args.m = ROWS_MAX;
     args.y = check->expected;
     check->ref->matmul_int8[args.w->dtype](&args);
     args.q = quantise(check, check->kernels, args.w);
     args.y = check->found;
-    for (args.m = 2; args.m <= ROWS; args.m += ROWS - 2) {
+    for (args.m = 2; args.m <= ROWS_MAX; args.m += ROWS_MAX - 2) {
         memset(check->found, 0, sizeof(check->found));
         check->kernels->matmul_int8[args.w->dtype](&args);
         if (!same_roots(check, &args)) {
