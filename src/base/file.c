@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/mem.h"
+
 enum status file_read_at(int fd, const char *path, uint64_t offset, size_t n, void *out,
                          struct err *err)
 {
@@ -112,4 +114,32 @@ enum status file_replace(const char *path, const void *data, size_t n, mode_t mo
     }
     buf_release(&name);
     return status;
+}
+
+void file_make_folders(const char *path)
+{
+    char *copy = xstrdup(path);
+
+    for (char *slash = strchr(copy + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        (void)!mkdir(copy, 0700);
+        *slash = '/';
+    }
+    free(copy);
+}
+
+char *file_cache_path(const char *name)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    struct buf path = {0};
+
+    if (xdg != NULL && xdg[0] != '\0') {
+        buf_printf(&path, "%s/lockstep/%s", xdg, name);
+    } else if (home != NULL && home[0] != '\0') {
+        buf_printf(&path, "%s/.cache/lockstep/%s", home, name);
+    } else {
+        return NULL;
+    }
+    return buf_detach(&path);
 }

@@ -21,3 +21,11 @@ NODISCARD enum status file_read_at(int fd, const char *path, uint64_t offset, si
  * which becomes path. mode as in chmod. STATUS_IO. */
 NODISCARD enum status file_replace(const char *path, const void *data, size_t n, mode_t mode,
                                    struct err *err);
+
+/* Makes each folder above path that is not there, for its owner alone. What fails shows when path
+ * is opened. */
+void file_make_folders(const char *path);
+
+/* $XDG_CACHE_HOME/lockstep/NAME, by default ~/.cache/lockstep/NAME; owned by the caller. NULL if
+ * neither variable is set. */
+char *file_cache_path(const char *name);

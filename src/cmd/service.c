@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/cores.h"
@@ -192,24 +193,16 @@ static void make_batch(struct service *service, const struct service_want *want,
     batch_handle(service->batch, &config->on);
 }
 
-/* Where packed weights are kept; NULL if they are not to be, or there is no place for them. */
-static const char *pack_cache_folder(const struct options *o, struct buf *text)
+/* Where packed weights are kept, owned by the caller; NULL if they are not to be, or there is no
+ * place for them. */
+static char *pack_cache_folder(const struct options *o)
 {
-    const char *xdg = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
+    char *folder = o->pack_cache ? file_cache_path("packed") : NULL;
 
-    if (!o->pack_cache) {
-        return NULL;
-    }
-    if (xdg != NULL && xdg[0] != '\0') {
-        buf_printf(text, "%s/lockstep/packed", xdg);
-    } else if (home != NULL && home[0] != '\0') {
-        buf_printf(text, "%s/.cache/lockstep/packed", home);
-    } else {
+    if (o->pack_cache && folder == NULL) {
         log_warn("--pack-cache: neither XDG_CACHE_HOME nor HOME says where");
-        return NULL;
     }
-    return buf_str(text);
+    return folder;
 }
 
 static enum status make_world(struct service *service, const struct service_want *want,
@@ -221,7 +214,7 @@ static enum status make_world(struct service *service, const struct service_want
     const char *devices[SUPERVISOR_MAX_RANKS];
     char device_text[512];
     struct cores_plan plan = {0};
-    struct buf packed = {0};
+    char *packed = NULL;
     struct supervisor_config config = {
         .n_ranks = service->n_ranks,
         .world = world_config_of(o),
@@ -258,7 +251,7 @@ static enum status make_world(struct service *service, const struct service_want
     if (!smoke) {
         load = load_body(service, want, plan.n_threads);
         config.load = load;
-        config.pack_cache = pack_cache_folder(o, &packed);
+        config.pack_cache = packed = pack_cache_folder(o);
     }
     if (!smoke && !want->logits) {
         make_batch(service, want, &config);
@@ -268,7 +261,7 @@ static enum status make_world(struct service *service, const struct service_want
         config.on.progress_arg = &service->progress;
     }
     status = supervisor_create(&config, &service->supervisor, err);
-    buf_release(&packed);
+    free(packed);
     if (status == STATUS_OK && service->batch != NULL) {
         batch_attach(service->batch, service->supervisor);
     }

@@ -110,38 +110,18 @@ static json_t *key_json(const struct tune_key *key)
     return json;
 }
 
-static char *folder_path(void)
-{
-    const char *xdg = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
-    struct buf path = {0};
-
-    if (xdg != NULL && xdg[0] != '\0') {
-        buf_printf(&path, "%s/lockstep", xdg);
-    } else if (home != NULL && home[0] != '\0') {
-        buf_printf(&path, "%s/.cache/lockstep", home);
-    } else {
-        return NULL;
-    }
-    return buf_detach(&path);
-}
-
 char *tune_path(const struct tune_key *key)
 {
-    char *folder = folder_path();
     json_t *json = key_json(key);
     struct buf text = {0};
-    struct buf path = {0};
+    char name[40];
 
     json_write(&text, json, &json_style_compact);
     json_decref(json);
-    if (folder != NULL) {
-        buf_printf(&path, "%s/tune-%016llx.json", folder,
-                   (unsigned long long)XXH3_64bits(text.data, text.len));
-    }
-    free(folder);
+    snprintf(name, sizeof(name), "tune-%016llx.json",
+             (unsigned long long)XXH3_64bits(text.data, text.len));
     buf_release(&text);
-    return path.data == NULL ? NULL : buf_detach(&path);
+    return file_cache_path(name);
 }
 
 bool tune_read(const struct tune_key *key, struct ops_tune *ret_tune)
@@ -171,16 +151,6 @@ bool tune_read(const struct tune_key *key, struct ops_tune *ret_tune)
     return status == STATUS_OK;
 }
 
-/* Each folder of the path that is not there. */
-static void make_folders(char *path)
-{
-    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        (void)!mkdir(path, 0700); /* what fails here shows when the file is opened */
-        *slash = '/';
-    }
-}
-
 enum status tune_write(const struct tune_key *key, const struct ops_tune *tune, struct err *err)
 {
     char *path = tune_path(key);
@@ -196,7 +166,7 @@ enum status tune_write(const struct tune_key *key, const struct ops_tune *tune, 
     ENSURE(json != NULL);
     json_write(&text, json, &json_style_compact);
     json_decref(json);
-    make_folders(path);
+    file_make_folders(path);
     status = file_replace(path, text.data, text.len, 0600, err);
     buf_release(&text);
     free(path);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "world/pack_cache_priv.h"
@@ -46,20 +47,6 @@ static void close_all(struct save *save)
     if (save->folder >= 0) {
         close(save->folder);
     }
-}
-
-/* Each folder of the path that is not there. */
-static void make_folders(const char *folder)
-{
-    char *path = xstrdup(folder);
-
-    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        (void)!mkdir(path, 0700); /* what fails here shows when the folder is opened */
-        *slash = '/';
-    }
-    (void)!mkdir(path, 0700);
-    free(path);
 }
 
 /* A file without a name. The size is taken on the disk where the file system can do that; where it
@@ -136,7 +123,8 @@ static bool name_all(const struct save *save)
 
 static bool open_all(struct save *save)
 {
-    make_folders(save->cache->folder);
+    file_make_folders(save->cache->folder);
+    (void)!mkdir(save->cache->folder, 0700); /* what fails shows when it is opened */
     save->folder = pack_cache_open_folder(save->cache);
     if (save->folder < 0) {
         return false;
