@@ -34,7 +34,8 @@ static void cut_score(const struct sched_seq *seq, const struct pick *pick, stru
 /* What it can compute now; n 0: nothing. */
 static struct sched_part next_of(struct sched_seq *seq, const struct pick *pick)
 {
-    struct sched_part part = {.seq = seq, .lives = seq->lives, .begin = seq->sent};
+    struct sched_part part = {
+        .seq = seq, .order = seq->order, .lives = seq->lives, .begin = seq->sent};
 
     if (pick->rows == 0) {
         return part;

@@ -181,7 +181,8 @@ void sched_know(struct sched *sched, struct sched_seq *seq, const int32_t *token
 
 bool sched_is_current(const struct sched_part *part, const struct sched_seq *seq)
 {
-    return seq != NULL && seq == part->seq && seq->running && seq->lives == part->lives;
+    return seq != NULL && seq == part->seq && seq->order == part->order && seq->running &&
+           seq->lives == part->lives;
 }
 
 void sched_commit(struct sched *sched, const struct sched_part *part)

@@ -85,6 +85,7 @@ struct sched_seq {
 /* What a sequence computes in a step. */
 struct sched_part {
     struct sched_seq *seq;
+    uint64_t order; /* of seq: another one may come to lie where it lay */
     uint32_t lives;
     uint32_t begin; /* positions [begin, begin + n) */
     uint32_t n;
