@@ -28,6 +28,7 @@ struct bench_case {
     char name[48];
     bool attention; /* rows: queries, cols: head_dim */
     bool integers;  /* the product with integer activations, quantised in the same time */
+    bool wide;      /* of 16 bits */
     enum dtype dtype;
     uint32_t rows;
     uint32_t cols;
@@ -107,14 +108,15 @@ static void add_case(struct bench *bench, enum dtype dtype, uint32_t rows, uint3
 
 /* The same with integer activations. */
 static void add_integers(struct bench *bench, enum dtype dtype, uint32_t rows, uint32_t cols,
-                         uint32_t m)
+                         bool wide, uint32_t m)
 {
     struct bench_case *it = &bench->cases[bench->n_cases];
 
     add_case(bench, dtype, rows, cols, 1, m);
     it->integers = true;
-    snprintf(it->name, sizeof(it->name), "%s %u x %u, int8, m %u", dtype_info(dtype)->name, rows,
-             cols, m);
+    it->wide = wide;
+    snprintf(it->name, sizeof(it->name), "%s %u x %u, int%d, m %u", dtype_info(dtype)->name, rows,
+             cols, wide ? 16 : 8, m);
 }
 
 /* n_q queries of one KV head against a block of 64 keys; causal: the block on the diagonal. Q8_0
@@ -199,13 +201,12 @@ static struct quant quantise(struct bench *bench, const struct bench_case *it,
                              const struct packed *w, size_t x_stride)
 {
     uint32_t n = quant_n_groups(&w->leaves);
-    struct quant q = quant_attach(bench->quantised, it->m, n);
+    struct quant q = quant_attach(bench->quantised, it->m, n, it->wide);
 
     for (uint32_t i = 0; i < it->m; i++) {
-        size_t at = (size_t)i * n;
+        struct quant row = quant_from(q, i);
 
-        bench->kernels.quant_row(bench->x + i * x_stride, &w->leaves, q.codes + at * QUANT_GROUP,
-                                 q.scales + at, q.sums + at);
+        bench->kernels.quant_row(bench->x + i * x_stride, &w->leaves, &row);
     }
     return q;
 }
@@ -270,7 +271,8 @@ static double run_attention(struct bench *bench, const struct bench_case *it, ui
             .scale = 0.1f,
             .q = bench->x,
             .q_stride = stride,
-            .q8 = quant_attach(bench->quantised, it->rows, (uint32_t)div_up(it->cols, QUANT_GROUP)),
+            .q8 = quant_attach(bench->quantised, it->rows, (uint32_t)div_up(it->cols, QUANT_GROUP),
+                               false),
             .product = bench->kernels.matmul_int8[DTYPE_Q8_0],
             .n_q = it->rows,
             .valid = valid,
@@ -368,11 +370,11 @@ static void add_cases(struct bench *bench)
     }
     for (unsigned dtype = 0; dtype < DTYPE_COUNT; dtype++) {
         if (dtype_is_quantised((enum dtype)dtype)) {
-            add_integers(bench, (enum dtype)dtype, 3072, 1024, 1);
+            add_integers(bench, (enum dtype)dtype, 3072, 1024, false, 1);
         }
     }
-    add_integers(bench, DTYPE_Q8_0, 3072, 1024, 4);
-    add_integers(bench, DTYPE_Q4_0, 3072, 1024, 4);
+    add_integers(bench, DTYPE_Q8_0, 3072, 1024, false, 4);
+    add_integers(bench, DTYPE_Q4_0, 3072, 1024, false, 4);
     add_case(bench, DTYPE_Q4_1, 3072, 1024, 1, 4);
     add_case(bench, DTYPE_Q8_0, 3072, 1024, 1, 4);
     add_case(bench, DTYPE_BF16, 3072, 1024, 1, 8);
@@ -397,8 +399,9 @@ static void add_cases(struct bench *bench)
             add_case(bench, (enum dtype)dtype, 3072, 1024, 1, 256);
         }
         if (dtype_is_quantised((enum dtype)dtype)) {
-            add_integers(bench, (enum dtype)dtype, 3072, 1024, 16);
-            add_integers(bench, (enum dtype)dtype, 3072, 1024, 256);
+            add_integers(bench, (enum dtype)dtype, 3072, 1024, false, 16);
+            add_integers(bench, (enum dtype)dtype, 3072, 1024, true, 16);
+            add_integers(bench, (enum dtype)dtype, 3072, 1024, false, 256);
         }
     }
 }

@@ -18,7 +18,7 @@ static void device_destroy(struct ops_device **device)
     free(d->scratch);
     mem_unmap(d->rounded, d->rounded_bytes);
     mem_unmap(d->quantised, d->quantised_bytes);
-    mem_unmap(d->fine, d->fine_bytes);
+    mem_unmap(d->wide, d->wide_bytes);
     free(d);
     *device = NULL;
 }
@@ -83,13 +83,13 @@ static enum status device_reserve(struct ops_device *device, uint32_t rows, uint
                                   uint32_t groups, struct err *err)
 {
     size_t rounded = (size_t)rows * OPS_STRIDE(cols) * sizeof(float);
-    size_t fine = groups == 0 ? 0 : (size_t)device->n_threads * CPU_FINE_FLOATS * sizeof(float);
     size_t quantised;
+    size_t wide;
 
-    if (rows > UINT32_MAX / 2 || !quant_bytes(2 * rows, groups, &quantised) ||
+    if (!quant_bytes(rows, groups, false, &quantised) || !quant_bytes(rows, groups, true, &wide) ||
         !grow((void **)&device->rounded, &device->rounded_bytes, rounded) ||
         !grow(&device->quantised, &device->quantised_bytes, quantised) ||
-        !grow((void **)&device->fine, &device->fine_bytes, fine)) {
+        !grow(&device->wide, &device->wide_bytes, wide)) {
         return err_set(err, STATUS_NO_MEMORY, "no memory for %u activations of %u", rows, cols);
     }
     return STATUS_OK;

@@ -15,10 +15,10 @@ struct ops_device {
     float **scratch; /* [n_threads] of CPU_SCRATCH_BYTES */
     float *rounded;  /* x rounded to bf16 for a product */
     size_t rounded_bytes;
-    void *quantised; /* x as integers for a product (struct quant), and the fine groups */
+    void *quantised; /* x as integers for a product (struct quant) */
     size_t quantised_bytes;
-    float *fine; /* [n_threads][CPU_FINE_FLOATS] products with fine groups */
-    size_t fine_bytes;
+    void *wide; /* and as wide ones */
+    size_t wide_bytes;
     struct ops_tune tune;
     struct float_env caller_fenv;
     void (*tick)(void *arg); /* as in struct ops_config */
@@ -32,11 +32,6 @@ static inline void device_tick(const struct ops_device *device, uint32_t thread)
         device->tick(device->tick_arg);
     }
 }
-
-/* A product with fine groups is made for so many panels and rows of x at once, a thread. */
-enum { CPU_FINE_PANELS = 32, CPU_FINE_ROWS = 64 };
-enum { CPU_FINE_COLS = CPU_FINE_PANELS * PACKED_LANES };
-enum { CPU_FINE_FLOATS = CPU_FINE_COLS * CPU_FINE_ROWS };
 
 /* Work below this many elements is done on the calling thread: a fork and join costs about 1 us. */
 enum { CPU_INLINE_ELEMENTS = 16 * 1024 };

@@ -25,7 +25,8 @@
  *     its own D
  *   - for types with a minimum run = fma(M, d (float)s, run)
  *
- * The sum over k is an exact integer in whatever order, below 2^24 as a float has it exactly.
+ * The sum over k is an exact integer in whatever order: below 2^24, so that a float has it exactly,
+ * or with wide codes below 2^28 and rounded to the nearest once.
  */
 #pragma once
 
@@ -40,7 +41,7 @@ struct cpu_matmul {
     const float *x;  /* [m][cols], already rounded; rows readable up to round_up(cols, 32) + 32 */
     size_t x_stride; /* multiple of 16 elements; x is 64-byte aligned */
     bool x_bf16;     /* x is rounded to bf16 */
-    struct quant q;  /* instead of x: the m rows, for matmul_int8 */
+    struct quant q;  /* instead of x: the m rows, wide or not, for matmul_int8 */
     float *y;        /* y[i * y_stride + row]; root r of w->leaves at y + r * root_stride */
     size_t y_stride; /* only rows < w->rows are written */
     size_t root_stride;
@@ -114,11 +115,8 @@ struct cpu_kernels {
     void (*matmul[DTYPE_COUNT])(const struct cpu_matmul *args);
     /* The same with integer activations: integer chains instead of chains. NULL for plain types. */
     void (*matmul_int8[DTYPE_COUNT])(const struct cpu_matmul *args);
-    /* Those of tensor/quant.h. x is readable up to round_up(columns, 32) + 32. */
-    void (*quant_row)(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,
-                      int32_t *sums);
-    void (*quant_row_fine)(const float *x, const struct leaf_plan *leaves, int8_t *codes,
-                           float *scales, int32_t *sums);
+    /* That of tensor/quant.h. x is readable up to round_up(columns, 32) + 32. */
+    void (*quant_row)(const float *x, const struct leaf_plan *leaves, const struct quant *out);
 
     /* y[i] = x[i] r w[i], r = rsqrt(sum / n + eps); sum of squares over 16 lanes (lane i: fma over
      * indices congruent to i, ascending, from +0), lanes added 8+8, 4+4, 2+2, 1+1 (i with i +

@@ -93,11 +93,11 @@ static struct head_row quantise_head(const struct ops_device *device, uint32_t d
     struct leaf_plan plan = {.n_leaves = 1, .bounds = bounds};
     uint32_t n = (uint32_t)div_up(dim, QUANT_GROUP);
     float *x = scratch; /* a copy that may be read beyond its end */
-    struct quant quant = quant_attach(x + (n + 1) * QUANT_GROUP, 1, n);
+    struct quant quant = quant_attach(x + (n + 1) * QUANT_GROUP, 1, n, false);
 
     memcpy(x, from, dim * sizeof(float));
     memset(x + dim, 0, ((n + 1) * QUANT_GROUP - dim) * sizeof(float));
-    device->kernels.quant_row(x, &plan, quant.codes, quant.scales, quant.sums);
+    device->kernels.quant_row(x, &plan, &quant);
     return (struct head_row){n, quant.codes, quant.scales};
 }
 

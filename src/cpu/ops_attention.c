@@ -100,7 +100,6 @@ static void load_queries(const struct attn_job *job, struct tile *tile)
     uint32_t dim = args->kv->head_dim;
     uint32_t bounds[2] = {0, dim};
     struct leaf_plan plan = {.n_leaves = 1, .bounds = bounds};
-    struct quant *q8 = &tile->q8;
 
     for (uint32_t i = 0; i < tile->rows * tile->n_heads; i++) {
         uint32_t row = tile->first + i / tile->n_heads;
@@ -114,9 +113,9 @@ static void load_queries(const struct attn_job *job, struct tile *tile)
         }
         memcpy(to, from, dim * sizeof(float));
         if (args->kv->type == KV_INT8) {
-            kernels->quant_row(to, &plan, q8->codes + (size_t)i * q8->n_groups * QUANT_GROUP,
-                               q8->scales + (size_t)i * q8->n_groups,
-                               q8->sums + (size_t)i * q8->n_groups);
+            struct quant q8 = quant_from(tile->q8, i);
+
+            kernels->quant_row(to, &plan, &q8);
         }
     }
 }
@@ -136,12 +135,12 @@ static void prepare_tile(const struct attn_job *job, struct tile *tile, float *s
     }
     tile->o_stride = round_up(dim, PACKED_LANES);
     ENSURE_OP(depth, <=, MAX_STACK);
-    ENSURE(quant_bytes(n_q, n_groups, &q8_bytes));
+    ENSURE(quant_bytes(n_q, n_groups, false, &q8_bytes));
     ENSURE_OP(q8_bytes +
                   (n_q * tile->o_stride + depth * (n_q * (tile->o_stride + 2) + 2 * PACKED_LANES)) *
                       sizeof(float),
               <=, CPU_SCRATCH_BYTES / 2);
-    tile->q8 = quant_attach(scratch, n_q, n_groups);
+    tile->q8 = quant_attach(scratch, n_q, n_groups, false);
     scratch += round_up(q8_bytes, CACHE_LINE) / sizeof(float);
     tile->q = scratch;
     scratch += n_q * tile->o_stride;

@@ -8,17 +8,16 @@
 enum {
     PANEL_UNIT = 8,          /* panels a product kernel likes to read side by side */
     TICK_PRODUCTS = 1 << 29, /* multiply-adds between two signs of life: some milliseconds */
-    FINE_TOGETHER = 2,       /* rows that are multiplied together with their fine groups */
 };
 
 struct linear_job {
     struct ops_device *device;
     const struct ops_linear *args;
-    const struct leaf_plan *leaves; /* of the matrices that take integers, NULL if none does */
+    const struct leaf_plan *leaves; /* of the matrices that take integers */
     bool rounds;                    /* some matrix takes x rounded */
     size_t rounded_stride;
-    bool fine;          /* some matrix takes fine groups, too */
-    struct quant quant; /* x as integers; with `fine` those of row i are in row n + i */
+    bool takes[2];         /* whether some matrix takes integers, [1] of 16 bits */
+    struct quant quant[2]; /* x as such, all rows */
     uint32_t cols;
     uint32_t n_panels; /* of all matrices together, each rounded up to whole units */
     uint32_t unit;
@@ -31,27 +30,6 @@ static enum act act_for(const struct ops_linear *args, const struct packed *w)
         return args->act;
     }
     return w->dtype == DTYPE_BF16 || w->dtype == DTYPE_BF16_12 ? ACT_BF16 : ACT_F32;
-}
-
-/* Whether the product is one with fine groups. */
-static bool is_fine(const struct ops_linear *args, const struct ops_linear_out *out)
-{
-    return out->fine && act_for(args, out->w) == ACT_INT8;
-}
-
-/* Row i of x as integers. */
-static void quantise(const struct linear_job *job, uint32_t i)
-{
-    const struct ops_linear *args = job->args;
-    const struct cpu_kernels *kernels = &job->device->kernels;
-    const float *x = args->x + i * args->x_stride;
-    struct quant row = quant_from(job->quant, i);
-
-    kernels->quant_row(x, job->leaves, row.codes, row.scales, row.sums);
-    if (job->fine) {
-        row = quant_from(job->quant, (size_t)args->n + i);
-        kernels->quant_row_fine(x, job->leaves, row.codes, row.scales, row.sums);
-    }
 }
 
 static void prepare_share(void *arg, uint32_t thread, uint32_t n_threads)
@@ -68,8 +46,12 @@ static void prepare_share(void *arg, uint32_t thread, uint32_t n_threads)
             kernels->round_bf16(job->device->rounded + i * job->rounded_stride,
                                 args->x + i * args->x_stride, job->cols);
         }
-        if (job->leaves != NULL) {
-            quantise(job, i);
+        for (int wide = 0; wide < 2; wide++) {
+            if (job->takes[wide]) {
+                struct quant row = quant_from(job->quant[wide], i);
+
+                kernels->quant_row(args->x + i * args->x_stride, job->leaves, &row);
+            }
         }
     }
 }
@@ -85,14 +67,19 @@ static void prepare(struct linear_job *job)
         job->rounded_stride = OPS_STRIDE(job->cols);
         ENSURE_OP(args->n * job->rounded_stride * sizeof(float), <=, device->rounded_bytes);
     }
-    if (job->leaves != NULL) {
+    if (job->takes[false]) {
         uint32_t n_groups = quant_n_groups(job->leaves);
-        uint32_t n = job->fine ? 2 * args->n : args->n;
 
-        ENSURE(quant_bytes(n, n_groups, &bytes) && bytes <= device->quantised_bytes);
-        job->quant = quant_attach(device->quantised, n, n_groups);
+        ENSURE(quant_bytes(args->n, n_groups, false, &bytes) && bytes <= device->quantised_bytes);
+        job->quant[false] = quant_attach(device->quantised, args->n, n_groups, false);
     }
-    if (!job->rounds && job->leaves == NULL) {
+    if (job->takes[true]) {
+        uint32_t n_groups = quant_n_groups(job->leaves);
+
+        ENSURE(quant_bytes(args->n, n_groups, true, &bytes) && bytes <= device->wide_bytes);
+        job->quant[true] = quant_attach(device->wide, args->n, n_groups, true);
+    }
+    if (!job->rounds && !job->takes[false] && !job->takes[true]) {
         return;
     }
     if (args->n * job->cols < CPU_INLINE_ELEMENTS) {
@@ -114,56 +101,6 @@ static void add_bias(const struct ops_linear *args, const struct ops_linear_out 
     }
 }
 
-/* A matrix of these panels alone. Borrows. */
-static struct packed some_panels(const struct packed *all, uint32_t begin, uint32_t end)
-{
-    struct packed w = *all;
-
-    w.codes += begin * w.panel_code_bytes;
-    w.scales += begin * w.panel_scale_bytes;
-    w.n_panels = end - begin;
-    w.rows = MIN(end * PACKED_LANES, all->rows) - begin * PACKED_LANES;
-    return w;
-}
-
-/* The product, of few panels, with integers and fine groups. A row or two are multiplied together
- * with their fine groups, so that weights are taken apart once; of more rows the fine groups' are
- * added, some at a time. */
-static void fine_product(const struct linear_job *job, const struct cpu_matmul *product,
-                         float *sums)
-{
-    uint32_t n = product->m;
-    struct packed w = some_panels(product->w, product->panel_begin, product->panel_end);
-    bool together = n <= FINE_TOGETHER;
-    struct cpu_matmul part = *product;
-
-    part.w = &w;
-    part.y = sums;
-    part.y_stride = CPU_FINE_COLS;
-    part.panel_begin = 0;
-    part.panel_end = w.n_panels;
-    if (!together) {
-        job->device->kernels.matmul_int8[w.dtype](product);
-    }
-    for (uint32_t i = 0; i < n; i += CPU_FINE_ROWS) {
-        uint32_t rows = MIN(n - i, CPU_FINE_ROWS);
-
-        part.q = quant_from(product->q, together ? 0 : (size_t)n + i);
-        part.m = together ? 2 * n : rows;
-        job->device->kernels.matmul_int8[w.dtype](&part);
-        for (uint32_t r = 0; r < rows; r++) {
-            float *y = product->y + (i + r) * product->y_stride +
-                       (size_t)product->panel_begin * PACKED_LANES;
-            const float *coarse = together ? sums + (size_t)r * CPU_FINE_COLS : y;
-            const float *fine = sums + (size_t)(together ? n + r : r) * CPU_FINE_COLS;
-
-            for (uint32_t row = 0; row < w.rows; row++) {
-                y[row] = coarse[row] + fine[row];
-            }
-        }
-    }
-}
-
 static enum ops_product product_of(enum act act, const struct packed *w)
 {
     return act == ACT_INT8 ? OPS_INTEGERS : w->dtype == DTYPE_BF16_12 ? OPS_BF16_12 : OPS_PLAIN;
@@ -179,16 +116,14 @@ static void product_panels(struct linear_job *job, const struct ops_linear_out *
     const struct cpu_kernels *kernels = &job->device->kernels;
     enum act act = act_for(args, out->w);
     bool rounded = act == ACT_BF16;
-    bool fine = is_fine(args, out);
 
-    step = fine ? MIN(step, CPU_FINE_PANELS) : step;
     for (uint32_t at = from; at < to; at += step) {
         const struct cpu_matmul product = {
             .w = out->w,
             .x = rounded ? job->device->rounded : args->x,
             .x_stride = rounded ? job->rounded_stride : args->x_stride,
             .x_bf16 = rounded,
-            .q = job->quant,
+            .q = job->quant[out->wide],
             .y = out->y,
             .y_stride = out->y_stride,
             .root_stride = out->root_stride,
@@ -199,11 +134,7 @@ static void product_panels(struct linear_job *job, const struct ops_linear_out *
             .scratch = job->device->scratch[thread],
         };
 
-        if (fine) {
-            fine_product(job, &product, job->device->fine + (size_t)thread * CPU_FINE_FLOATS);
-        } else {
-            (act == ACT_INT8 ? kernels->matmul_int8 : kernels->matmul)[out->w->dtype](&product);
-        }
+        (act == ACT_INT8 ? kernels->matmul_int8 : kernels->matmul)[out->w->dtype](&product);
         device_tick(job->device, thread);
     }
 }
@@ -249,8 +180,7 @@ static void add_need(struct linear_job *job, const struct ops_linear_out *out)
     if (act == ACT_INT8) {
         ENSURE(job->leaves == NULL || job->leaves->n_leaves == w->leaves.n_leaves);
         job->leaves = &w->leaves;
-        ENSURE(!out->fine || w->leaves.n_roots == 1);
-        job->fine = job->fine || out->fine;
+        job->takes[out->wide] = true;
     }
 }
 

@@ -36,7 +36,7 @@ struct check {
     _Alignas(CACHE_LINE) uint8_t scales[SCALE_BYTES];
     uint8_t rows[OUTPUTS * COLS_MAX * 2]; /* of BF16 */
     _Alignas(CACHE_LINE) float x[ROWS_MAX * X_STRIDE];
-    _Alignas(CACHE_LINE) uint8_t quantised[ROWS_MAX * (COLS_MAX / QUANT_GROUP + 3) * 40];
+    _Alignas(CACHE_LINE) uint8_t quantised[ROWS_MAX * (COLS_MAX / QUANT_GROUP + 3) * 72];
     float expected[ROWS_MAX * OUTPUTS * 2];
     float found[ROWS_MAX * OUTPUTS * 2];
 };
@@ -144,36 +144,35 @@ static bool same_roots(const struct check *check, const struct cpu_matmul *args)
                 args->m * OUTPUTS);
 }
 
-/* The rows of check->x as integers, every other one as fine groups. */
+/* The rows of check->x as integers. */
 static struct quant quantise(struct check *check, const struct cpu_kernels *kernels,
-                             const struct packed *w)
+                             const struct packed *w, bool wide)
 {
     uint32_t n = quant_n_groups(&w->leaves);
-    struct quant q = quant_attach(check->quantised, ROWS_MAX, n);
+    struct quant q = quant_attach(check->quantised, ROWS_MAX, n, wide);
     size_t bytes;
 
-    ENSURE(quant_bytes(ROWS_MAX, n, &bytes) && bytes <= sizeof(check->quantised));
+    ENSURE(quant_bytes(ROWS_MAX, n, wide, &bytes) && bytes <= sizeof(check->quantised));
     for (size_t i = 0; i < ROWS_MAX; i++) {
         struct quant row = quant_from(q, i);
 
-        (i % 2 == 0 ? kernels->quant_row : kernels->quant_row_fine)(
-            check->x + i * X_STRIDE, &w->leaves, row.codes, row.scales, row.sums);
+        kernels->quant_row(check->x + i * X_STRIDE, &w->leaves, &row);
     }
     return q;
 }
 
 /* Integer activations by the weights that check_matmul left: two rows, and as many as take two tile
  * registers. */
-static bool check_integers(struct check *check, const struct cpu_matmul *matmul)
+static bool check_integers(struct check *check, const struct cpu_matmul *matmul, bool wide)
 {
     struct cpu_matmul args = *matmul;
 
     fill(check, check->x, ROWS_MAX * X_STRIDE, -1);
-    args.q = quantise(check, check->ref, args.w);
+    args.q = quantise(check, check->ref, args.w, wide);
     args.m = ROWS_MAX;
     args.y = check->expected;
     check->ref->matmul_int8[args.w->dtype](&args);
-    args.q = quantise(check, check->kernels, args.w);
+    args.q = quantise(check, check->kernels, args.w, wide);
     args.y = check->found;
     for (args.m = 2; args.m <= ROWS_MAX; args.m += ROWS_MAX - 2) {
         memset(check->found, 0, sizeof(check->found));
@@ -249,7 +248,8 @@ static bool check_matmul(struct check *check, enum dtype dtype, bool tiny)
     if (dtype == DTYPE_BF16 || dtype == DTYPE_BF16_12) {
         return check_rounded(check, &args, tiny ? -64 : -1);
     }
-    return !dtype_is_quantised(dtype) || tiny || check_integers(check, &args);
+    return !dtype_is_quantised(dtype) || tiny ||
+           (check_integers(check, &args, false) && check_integers(check, &args, true));
 }
 
 /* K and V of a block, in check->codes; both begin there for the plain types, large enough for
@@ -301,7 +301,7 @@ static bool check_attention(struct check *check, enum kv_type kv, bool tiny, uin
         const struct cpu_kernels *kernels = i == 0 ? check->ref : check->kernels;
 
         if (kv == KV_INT8) {
-            args.q8 = quantise(check, kernels, &head);
+            args.q8 = quantise(check, kernels, &head, false);
             args.product = kernels->matmul_int8[DTYPE_Q8_0];
         }
         memset(results[i], 0, sizeof(check->found));

@@ -83,8 +83,7 @@ struct ops_linear_out {
     float *y;
     size_t y_stride;
     size_t root_stride;
-    bool fine; /* where x becomes integers: with what their rounding leaves (tensor/quant.h); the
-                  matrix is whole along its columns (n_roots 1) */
+    bool wide; /* where x becomes integers: of 16 bits instead of 8 (tensor/quant.h) */
 };
 
 struct ops_linear {

@@ -13,20 +13,27 @@ uint32_t quant_n_groups(const struct leaf_plan *leaves)
     return n;
 }
 
-bool quant_bytes(uint32_t n, uint32_t n_groups, size_t *ret_bytes)
+bool quant_bytes(uint32_t n, uint32_t n_groups, bool wide, size_t *ret_bytes)
 {
+    size_t codes = QUANT_GROUP * (wide ? sizeof(int16_t) : sizeof(int8_t));
     size_t groups;
 
     return size_mul(n, n_groups, &groups) &&
-           size_mul(groups, QUANT_GROUP + sizeof(float) + sizeof(int32_t), ret_bytes);
+           size_mul(groups, codes + sizeof(float) + sizeof(int32_t), ret_bytes);
 }
 
-struct quant quant_attach(void *memory, uint32_t n, uint32_t n_groups)
+struct quant quant_attach(void *memory, uint32_t n, uint32_t n_groups, bool wide)
 {
     size_t groups = (size_t)n * n_groups;
-    struct quant quant = {.n_groups = n_groups, .codes = memory};
+    struct quant quant = {.n_groups = n_groups};
 
-    quant.scales = (float *)((char *)memory + groups * QUANT_GROUP);
+    if (wide) {
+        quant.wide = memory;
+        quant.scales = (float *)(void *)(quant.wide + groups * QUANT_GROUP);
+    } else {
+        quant.codes = memory;
+        quant.scales = (float *)(void *)(quant.codes + groups * QUANT_GROUP);
+    }
     quant.sums = (int32_t *)(quant.scales + groups);
     return quant;
 }
@@ -47,51 +54,55 @@ static float greatest(const float *x, uint32_t n)
     return amax;
 }
 
-/* The group of x, or the fine one. */
-static void make_group(const float *x, uint32_t lead, uint32_t n, bool fine, int8_t *codes,
-                       float *ret_scale, int32_t *ret_sum)
+/* The codes of the group's 32 columns; returns their sum. */
+static int32_t make_group(const float *x, uint32_t lead, uint32_t n, float most,
+                          int32_t codes[QUANT_GROUP], float *ret_scale)
 {
     float amax = greatest(x, n);
     int32_t sum = 0;
 
-    memset(codes, 0, QUANT_GROUP);
-    *ret_sum = 0;
+    memset(codes, 0, QUANT_GROUP * sizeof(*codes));
     if (!isfinite(amax) || amax < QUANT_SMALLEST) {
         *ret_scale = isfinite(amax) ? 0.0f : NAN;
-        return;
+        return 0;
     }
     for (uint32_t i = 0; i < n; i++) {
-        float steps = x[i] * (QUANT_MOST / amax);
-        float whole = rintf(steps);
-        int32_t code = (int32_t)(fine ? rintf((steps - whole) * QUANT_FINE) : whole);
-
-        codes[lead + i] = (int8_t)code;
-        sum += code;
+        codes[lead + i] = (int32_t)rintf(x[i] * (most / amax));
+        sum += codes[lead + i];
     }
-    *ret_scale = fine ? amax / QUANT_MOST / QUANT_FINE : amax / QUANT_MOST;
-    *ret_sum = sum;
+    *ret_scale = amax / most;
+    return sum;
 }
 
-void quant_group(const float *x, uint32_t lead, uint32_t n, int8_t codes[QUANT_GROUP],
-                 float *ret_scale, int32_t *ret_sum)
+void quant_group(const float *x, uint32_t lead, uint32_t n, void *codes, float *ret_scale,
+                 int32_t *ret_sum)
 {
-    make_group(x, lead, n, false, codes, ret_scale, ret_sum);
+    int32_t made[QUANT_GROUP];
+    int8_t *out = codes;
+
+    *ret_sum = make_group(x, lead, n, QUANT_MOST, made, ret_scale);
+    for (uint32_t k = 0; k < QUANT_GROUP; k++) {
+        out[k] = (int8_t)made[k];
+    }
 }
 
-void quant_group_fine(const float *x, uint32_t lead, uint32_t n, int8_t codes[QUANT_GROUP],
-                      float *ret_scale, int32_t *ret_sum)
+void quant_group_wide(const float *x, uint32_t lead, uint32_t n, void *codes, float *ret_scale,
+                      int32_t *ret_sum)
 {
-    make_group(x, lead, n, true, codes, ret_scale, ret_sum);
+    int32_t made[QUANT_GROUP];
+    int16_t *out = codes;
+
+    *ret_sum = make_group(x, lead, n, QUANT_MOST_WIDE, made, ret_scale);
+    for (uint32_t k = 0; k < QUANT_GROUP; k++) {
+        out[quant_wide_at(k)] = (int16_t)made[k];
+    }
 }
 
-void quant_row(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,
-               int32_t *sums)
+void quant_row(const float *x, const struct leaf_plan *leaves, const struct quant *out)
 {
-    quant_each(x, leaves, codes, scales, sums, quant_group);
-}
-
-void quant_row_fine(const float *x, const struct leaf_plan *leaves, int8_t *codes, float *scales,
-                    int32_t *sums)
-{
-    quant_each(x, leaves, codes, scales, sums, quant_group_fine);
+    if (out->wide != NULL) {
+        quant_each(x, leaves, out->wide, sizeof(int16_t), out->scales, out->sums, quant_group_wide);
+    } else {
+        quant_each(x, leaves, out->codes, sizeof(int8_t), out->scales, out->sums, quant_group);
+    }
 }

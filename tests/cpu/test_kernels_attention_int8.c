@@ -70,15 +70,14 @@ static void make_block(struct kernel_fixture *fixture, struct block *b, enum ker
     for (size_t i = 0; i < (size_t)n_groups * KEYS; i++) {
         ((float *)(void *)(b->v + code_bytes))[i] = value_scale(random, kind);
     }
-    assert_true(quant_bytes(b->n_q, n_groups, &q_bytes));
+    assert_true(quant_bytes(b->n_q, n_groups, false, &q_bytes));
     b->q_memory = aligned_alloc(64, round_up(q_bytes, 64));
     assert_non_null(b->q_memory);
-    b->q8 = quant_attach(b->q_memory, b->n_q, n_groups);
+    b->q8 = quant_attach(b->q_memory, b->n_q, n_groups, false);
     for (uint32_t i = 0; i < b->n_q; i++) {
-        size_t at = (size_t)i * n_groups;
+        struct quant row = quant_from(b->q8, i);
 
-        fixture->ref.quant_row(x + i * x_stride, &plan, b->q8.codes + at * QUANT_GROUP,
-                               b->q8.scales + at, b->q8.sums + at);
+        fixture->ref.quant_row(x + i * x_stride, &plan, &row);
     }
     free(x);
 }

@@ -49,21 +49,21 @@ static void skip_unless_visible(const struct kernel_fixture *fixture)
 }
 
 /* The rows of args->x as integers, and their product. */
-static void product_int8(const struct cpu_kernels *level, const struct cpu_matmul *args)
+static void product_int8(const struct cpu_kernels *level, const struct cpu_matmul *args, bool wide)
 {
-    static _Alignas(64) uint8_t memory[16 * 256 / QUANT_GROUP * 40];
+    static _Alignas(64) uint8_t memory[16 * 256 / QUANT_GROUP * 72];
     const struct leaf_plan *leaves = &args->w->leaves;
     struct cpu_matmul integers = *args;
     uint32_t n = quant_n_groups(leaves);
     size_t bytes;
 
-    assert_true(quant_bytes(args->m, n, &bytes) && bytes <= sizeof(memory));
-    integers.q = quant_attach(memory, args->m, n);
+    assert_true(quant_bytes(args->m, n, wide, &bytes) && bytes <= sizeof(memory));
+    integers.q = quant_attach(memory, args->m, n, wide);
     for (size_t i = 0; i < args->m; i++) {
+        struct quant row = quant_from(integers.q, i);
+
         clear_upper();
-        level->quant_row(args->x + i * args->x_stride, leaves,
-                         integers.q.codes + i * n * QUANT_GROUP, integers.q.scales + i * n,
-                         integers.q.sums + i * n);
+        level->quant_row(args->x + i * args->x_stride, leaves, &row);
         assert_false(upper_in_use());
     }
     clear_upper();
@@ -102,7 +102,8 @@ static void test_products(void **state)
                     fixture->levels[i % fixture->n_real].matmul[dtype](&args);
                     assert_false(upper_in_use());
                     if (dtype_is_quantised((enum dtype)dtype)) {
-                        product_int8(&fixture->levels[i % fixture->n_real], &args);
+                        product_int8(&fixture->levels[i % fixture->n_real], &args, false);
+                        product_int8(&fixture->levels[i % fixture->n_real], &args, true);
                     }
                 }
                 kernel_packed_release(&w);

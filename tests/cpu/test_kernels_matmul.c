@@ -53,8 +53,11 @@ static void check_product(struct kernel_fixture *fixture, const struct cpu_matmu
         if (at < size) {
             fail_msg("%s %s%s: %u x %u, m %u, %u leaves: y[%zu] is %a, not %a",
                      fixture->levels[l].level, dtype_info(w->dtype)->name,
-                     args.x == NULL ? " int8" : "", w->rows, w->cols, args.m, w->leaves.n_leaves,
-                     at, (double)found[at], (double)expected[at]);
+                     args.x != NULL        ? ""
+                     : args.q.wide != NULL ? " int16"
+                                           : " int8",
+                     w->rows, w->cols, args.m, w->leaves.n_leaves, at, (double)found[at],
+                     (double)expected[at]);
         }
     }
     free(expected);
@@ -63,24 +66,29 @@ static void check_product(struct kernel_fixture *fixture, const struct cpu_matmu
 
 /* Quantises the rows of x with one level's kernel. */
 static struct quant quantise(const struct cpu_kernels *kernels, const struct packed *w, uint32_t m,
-                             const float *x, size_t x_stride)
+                             const float *x, size_t x_stride, bool wide)
 {
     uint32_t n = quant_n_groups(&w->leaves);
     struct quant q;
     size_t bytes;
     void *memory;
 
-    assert_true(quant_bytes(m, n, &bytes));
+    assert_true(quant_bytes(m, n, wide, &bytes));
     memory = aligned_alloc(64, round_up(bytes, 64));
     assert_non_null(memory);
-    q = quant_attach(memory, m, n);
+    q = quant_attach(memory, m, n, wide);
     for (uint32_t i = 0; i < m; i++) {
-        size_t at = (size_t)i * n;
+        struct quant row = quant_from(q, i);
 
-        kernels->quant_row(x + i * x_stride, &w->leaves, q.codes + at * QUANT_GROUP, q.scales + at,
-                           q.sums + at);
+        kernels->quant_row(x + i * x_stride, &w->leaves, &row);
     }
     return q;
+}
+
+/* The memory that quantise made. */
+static void *codes_of(const struct quant *q)
+{
+    return q->wide != NULL ? (void *)q->wide : (void *)q->codes;
 }
 
 /* The same codes, scales and sums from every level. */
@@ -88,14 +96,16 @@ static void check_quantised(struct kernel_fixture *fixture, const struct packed 
                             const float *x, size_t x_stride, const struct quant *expected)
 {
     size_t n = (size_t)m * expected->n_groups;
+    bool wide = expected->wide != NULL;
 
     for (uint32_t l = 0; l < fixture->n_levels; l++) {
-        struct quant found = quantise(&fixture->levels[l], w, m, x, x_stride);
+        struct quant found = quantise(&fixture->levels[l], w, m, x, x_stride, wide);
 
-        assert_memory_equal(found.codes, expected->codes, n * QUANT_GROUP);
+        assert_memory_equal(codes_of(&found), codes_of(expected),
+                            n * QUANT_GROUP * (wide ? sizeof(int16_t) : 1));
         assert_int_equal(kernel_differs(expected->scales, found.scales, n), n);
         assert_memory_equal(found.sums, expected->sums, n * sizeof(int32_t));
-        free(found.codes);
+        free(codes_of(&found));
     }
 }
 
@@ -119,12 +129,12 @@ static void check(struct kernel_fixture *fixture, const struct packed *w, uint32
     if (w->dtype == DTYPE_BF16 || w->dtype == DTYPE_BF16_12) {
         check_rounded(fixture, w, m, x, x_stride);
     }
-    if (dtype_is_quantised(w->dtype)) {
-        struct quant q = quantise(&fixture->ref, w, m, x, x_stride);
+    for (int wide = 0; wide < 2 && dtype_is_quantised(w->dtype); wide++) {
+        struct quant q = quantise(&fixture->ref, w, m, x, x_stride, wide != 0);
 
         check_quantised(fixture, w, m, x, x_stride, &q);
         check_product(fixture, &(struct cpu_matmul){.w = w, .q = q, .m = m});
-        free(q.codes);
+        free(codes_of(&q));
     }
 }
 

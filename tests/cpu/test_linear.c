@@ -2,7 +2,6 @@
 /* The product as an operator: what x becomes for each of several matrices that share it. */
 #include "kernel_fixture.h"
 
-/* More than a product with fine groups takes at once (cpu/device.h). */
 enum { ROWS = 600, COLS = 96, X_STRIDE = COLS + 32 /* OPS_STRIDE */, MOST = 67 };
 
 static const enum dtype dtypes[] = {DTYPE_Q8_0, DTYPE_BF16, DTYPE_F32, DTYPE_Q4_0};
@@ -11,12 +10,11 @@ static const uint32_t counts[] = {1, 2, 3, 5, MOST}; /* of rows of x */
 
 /* One matrix by itself, by the reference. */
 static void expect(const struct kernel_fixture *fixture, const struct packed *w, enum act act,
-                   bool fine, uint32_t n, const float *x, float *y)
+                   bool wide, uint32_t n, const float *x, float *y)
 {
     static _Alignas(64) float rounded[MOST * X_STRIDE];
-    static _Alignas(64) uint8_t memory[MOST * COLS / QUANT_GROUP * 40];
-    static float finer[MOST * ROWS];
-    struct quant q = quant_attach(memory, n, quant_n_groups(&w->leaves));
+    static _Alignas(64) uint8_t memory[MOST * COLS / QUANT_GROUP * 72];
+    struct quant q = quant_attach(memory, n, quant_n_groups(&w->leaves), wide);
     struct cpu_matmul args = {.w = w,
                               .x = x,
                               .x_stride = X_STRIDE,
@@ -28,23 +26,13 @@ static void expect(const struct kernel_fixture *fixture, const struct packed *w,
                               .scratch = fixture->scratch};
 
     for (size_t i = 0; i < n; i++) {
-        fixture->ref.round_bf16(rounded + i * X_STRIDE, x + i * X_STRIDE, COLS);
         struct quant row = quant_from(q, i);
 
-        quant_row(x + i * X_STRIDE, &w->leaves, row.codes, row.scales, row.sums);
+        fixture->ref.round_bf16(rounded + i * X_STRIDE, x + i * X_STRIDE, COLS);
+        quant_row(x + i * X_STRIDE, &w->leaves, &row);
     }
     if (act == ACT_INT8 && dtype_is_quantised(w->dtype)) {
         fixture->ref.matmul_int8[w->dtype](&args);
-        for (size_t i = 0; fine && i < n; i++) {
-            struct quant row = quant_from(q, i);
-
-            quant_row_fine(x + i * X_STRIDE, &w->leaves, row.codes, row.scales, row.sums);
-        }
-        args.y = finer;
-        fixture->ref.matmul_int8[w->dtype](&args);
-        for (size_t i = 0; fine && i < (size_t)n * ROWS; i++) {
-            y[i] += finer[i];
-        }
         return;
     }
     args.x = act != ACT_F32 && w->dtype == DTYPE_BF16 ? rounded : x;
@@ -52,7 +40,7 @@ static void expect(const struct kernel_fixture *fixture, const struct packed *w,
 }
 
 static void check(struct kernel_fixture *fixture, struct ops_device *device, enum act act,
-                  bool fine, uint32_t n, uint32_t few)
+                  bool wide, uint32_t n, uint32_t few)
 {
     const struct ops_tune tune = {.few_rows = {few, few, few}, .few_threads = few % 3};
 
@@ -66,10 +54,10 @@ static void check(struct kernel_fixture *fixture, struct ops_device *device, enu
         kernel_packed_init(&w[i], dtypes[i], ROWS, COLS);
         kernel_fill_packed(&fixture->random, &w[i], KIND_NORMAL);
         leaf_plan_init_single(&w[i].leaves, COLS);
-        /* the last two beside one that takes no fine groups */
-        expect(fixture, &w[i], act, fine && i > 0, n, x, expected[i]);
+        /* the last two beside one that takes integers of 8 bits */
+        expect(fixture, &w[i], act, wide && i > 0, n, x, expected[i]);
         out[i] = (struct ops_linear_out){
-            .w = &w[i], .y = found[i], .y_stride = ROWS, .fine = fine && i > 0};
+            .w = &w[i], .y = found[i], .y_stride = ROWS, .wide = wide && i > 0};
     }
     cpu_ops.tune(device, &tune);
     cpu_ops.linear(

@@ -41,24 +41,40 @@ static void wrong_matmul(const struct cpu_matmul *args)
     flip(&args->y[(args->m - 1) * args->y_stride]);
 }
 
-static void wrong_matmul_int8(const struct cpu_matmul *args)
+/* Wrong where x's codes are of 8 bits, or of 16. */
+static void wrong_integers(const struct cpu_matmul *args, bool wide)
 {
     right.matmul_int8[args->w->dtype](args);
-    flip(&args->y[(args->m - 1) * args->y_stride]);
+    if ((args->q.wide != NULL) == wide) {
+        flip(&args->y[(args->m - 1) * args->y_stride]);
+    }
 }
 
-static void wrong_quant_row(const float *x, const struct leaf_plan *leaves, int8_t *codes,
-                            float *scales, int32_t *sums)
+static void wrong_matmul_int8(const struct cpu_matmul *args)
 {
-    right.quant_row(x, leaves, codes, scales, sums);
-    flip(&scales[quant_n_groups(leaves) - 1]);
+    wrong_integers(args, false);
 }
 
-static void wrong_quant_row_fine(const float *x, const struct leaf_plan *leaves, int8_t *codes,
-                                 float *scales, int32_t *sums)
+static void wrong_matmul_wide(const struct cpu_matmul *args)
 {
-    right.quant_row_fine(x, leaves, codes, scales, sums);
-    flip(&scales[quant_n_groups(leaves) - 1]);
+    wrong_integers(args, true);
+}
+
+static void wrong_quant_row(const float *x, const struct leaf_plan *leaves, const struct quant *out)
+{
+    right.quant_row(x, leaves, out);
+    if (out->wide == NULL) {
+        flip(&out->scales[quant_n_groups(leaves) - 1]);
+    }
+}
+
+static void wrong_quant_row_wide(const float *x, const struct leaf_plan *leaves,
+                                 const struct quant *out)
+{
+    right.quant_row(x, leaves, out);
+    if (out->wide != NULL) {
+        flip(&out->scales[quant_n_groups(leaves) - 1]);
+    }
 }
 
 static void wrong_rmsnorm(float *y, const float *x, const float *w, uint32_t n, float eps)
@@ -159,12 +175,14 @@ static void test_wrong_kernels_are_named(void **state)
         if (dtype_is_quantised((enum dtype)dtype)) {
             wrong.matmul_int8[dtype] = wrong_matmul_int8;
             assert_found(&wrong, dtype_info((enum dtype)dtype)->name);
+            wrong.matmul_int8[dtype] = wrong_matmul_wide;
+            assert_found(&wrong, dtype_info((enum dtype)dtype)->name);
         }
     }
     wrong.quant_row = wrong_quant_row;
     assert_found(&wrong, "the product with ");
     wrong.quant_row = right.quant_row;
-    wrong.quant_row_fine = wrong_quant_row_fine;
+    wrong.quant_row = wrong_quant_row_wide;
     assert_found(&wrong, "the product with ");
     wrong.rmsnorm = wrong_rmsnorm;
     assert_found(&wrong, "rmsnorm");

@@ -57,36 +57,56 @@ static void test_error_is_half_a_step(void **state)
     }
 }
 
-/* A group with its fine one is half a fine step from the value: 127 254 steps in all, and the
- * rounding of three operations on each. */
-static void test_fine_error_is_half_a_fine_step(void **state)
+/* Wide codes: 32,512 steps on either side; the rounding of three operations on each. */
+static void test_wide_error_is_half_a_step(void **state)
 {
     uint32_t random = 1;
 
     (void)state;
     for (int round = 0; round < 20000; round++) {
         float x[QUANT_GROUP];
-        int8_t codes[2][QUANT_GROUP];
-        float scales[2];
-        int32_t sums[2];
+        int16_t codes[QUANT_GROUP];
+        float scale;
+        int32_t sum;
         int32_t expected = 0;
 
         for (uint32_t i = 0; i < QUANT_GROUP; i++) {
             random = random * 1664525 + 1013904223;
             x[i] = ldexpf((float)(int32_t)random, (int)(random >> 8) % 12 - 31 + round % 160 - 60);
         }
-        quant_group(x, 0, QUANT_GROUP, codes[0], &scales[0], &sums[0]);
-        quant_group_fine(x, 0, QUANT_GROUP, codes[1], &scales[1], &sums[1]);
-        assert_true(scales[1] == scales[0] / 254.0f);
+        quant_group_wide(x, 0, QUANT_GROUP, codes, &scale, &sum);
         for (uint32_t i = 0; i < QUANT_GROUP; i++) {
-            double value = codes[0][i] * (double)scales[0] + codes[1][i] * (double)scales[1];
+            int32_t code = codes[quant_wide_at(i)];
 
-            assert_in_range(codes[1][i] + 127, 0, 254);
-            assert_true(fabs((double)x[i] - value) <=
-                        (double)scales[0] * (0.5 / 254 + 127 * 3 * 0x1p-24));
-            expected += codes[1][i];
+            assert_in_range(code + 32512, 0, 65024);
+            assert_true(fabs((double)x[i] - code * (double)scale) <=
+                        (double)scale * (0.5 + 32512 * 3 * 0x1p-24));
+            expected += code;
         }
-        assert_int_equal(sums[1], expected);
+        assert_int_equal(sum, expected);
+    }
+}
+
+/* Every column has its place. */
+static void test_wide_order(void **state)
+{
+    float x[QUANT_GROUP];
+    int16_t codes[QUANT_GROUP];
+    float scale;
+    int32_t sum;
+
+    (void)state;
+    for (uint32_t i = 0; i < QUANT_GROUP; i++) {
+        x[i] = (float)i;
+    }
+    x[0] = 32512.0f; /* so that a step is 1 */
+    quant_group_wide(x, 0, QUANT_GROUP, codes, &scale, &sum);
+    assert_true(scale == 1.0f);
+    assert_int_equal(sum, 32512 + 31 * 32 / 2);
+    for (uint32_t i = 0; i < QUANT_GROUP; i++) {
+        static const int16_t order[4] = {0, 2, 1, 3};
+
+        assert_int_equal(codes[i], i == 0 ? 32512 : i / 4 * 4 + order[i % 4]);
     }
 }
 
@@ -94,6 +114,7 @@ static void check_corner(float special, float other, float expected_scale)
 {
     float x[QUANT_GROUP];
     int8_t codes[QUANT_GROUP];
+    int16_t wide[QUANT_GROUP];
     float scale;
     int32_t sum;
 
@@ -106,8 +127,11 @@ static void check_corner(float special, float other, float expected_scale)
         assert_int_equal(codes[i], 0);
     }
     assert_int_equal(sum, 0);
-    quant_group_fine(x, 0, QUANT_GROUP, codes, &scale, &sum);
+    quant_group_wide(x, 0, QUANT_GROUP, wide, &scale, &sum);
     assert_true(isnan(expected_scale) ? isnan(scale) : scale == expected_scale && !signbit(scale));
+    for (uint32_t i = 0; i < QUANT_GROUP; i++) {
+        assert_int_equal(wide[i], 0);
+    }
     assert_int_equal(sum, 0);
 }
 
@@ -141,7 +165,10 @@ static void test_row(void **state)
         x[i] = (float)(i * i) - 700.0f;
     }
     assert_int_equal(quant_n_groups(&plan), ARRAY_LEN(begins));
-    quant_row(x, &plan, codes[0], scales, sums);
+    quant_row(
+        x, &plan,
+        &(struct quant){
+            .n_groups = ARRAY_LEN(begins), .codes = codes[0], .scales = scales, .sums = sums});
     for (uint32_t g = 0; g < ARRAY_LEN(begins); g++) {
         float scale;
         int32_t sum;
@@ -156,17 +183,22 @@ static void test_row(void **state)
 
 static void test_bytes(void **state)
 {
-    _Alignas(64) char memory[1024];
+    _Alignas(64) char memory[2048];
     size_t bytes;
     struct quant q;
 
     (void)state;
-    assert_true(quant_bytes(3, 5, &bytes));
-    assert_int_equal(bytes, 3 * 5 * (32 + 4 + 4));
-    q = quant_attach(memory, 3, 5);
-    assert_ptr_equal(q.codes, memory);
-    assert_ptr_equal(q.sums + 15, memory + bytes);
-    assert_false(quant_bytes(UINT32_MAX, UINT32_MAX, &bytes));
+    for (int wide = 0; wide < 2; wide++) {
+        assert_true(quant_bytes(3, 5, wide != 0, &bytes));
+        assert_int_equal(bytes, 3 * 5 * (32 * (wide + 1) + 4 + 4));
+        q = quant_attach(memory, 3, 5, wide != 0);
+        assert_ptr_equal(wide != 0 ? (void *)q.wide : (void *)q.codes, memory);
+        assert_ptr_equal(q.sums + 15, memory + bytes);
+        assert_false(quant_bytes(UINT32_MAX, UINT32_MAX, wide != 0, &bytes));
+        q = quant_from(q, 2);
+        assert_ptr_equal(wide != 0 ? (void *)q.wide : (void *)q.codes,
+                         memory + 2 * 5 * 32 * (wide + 1));
+    }
 }
 
 int main(void)
@@ -174,7 +206,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_group),
         cmocka_unit_test(test_error_is_half_a_step),
-        cmocka_unit_test(test_fine_error_is_half_a_fine_step),
+        cmocka_unit_test(test_wide_error_is_half_a_step),
+        cmocka_unit_test(test_wide_order),
         cmocka_unit_test(test_corners),
         cmocka_unit_test(test_row),
         cmocka_unit_test(test_bytes),

@@ -374,6 +374,46 @@ VEC_INLINE veci vec_set1_bytes(const void *p)
     return vec_set1_word(word);
 }
 
+VEC_INLINE int16x8_t vec_halves(uint32x4_t a)
+{
+    return vreinterpretq_s16_u32(a);
+}
+
+VEC_INLINE uint32x4_t vec_even_16(uint32x4_t a)
+{
+    return vreinterpretq_u32_s16(vshrq_n_s16(vshlq_n_s16(vec_halves(a), 8), 8));
+}
+
+VEC_INLINE uint32x4_t vec_odd_16(uint32x4_t a)
+{
+    return vreinterpretq_u32_s16(vshrq_n_s16(vec_halves(a), 8));
+}
+
+/* The even, or the odd, bytes, signed, as halves. */
+VEC_INLINE veci vec_even_bytes(veci a)
+{
+    return (veci){vec_even_16(a.low), vec_even_16(a.high)};
+}
+
+VEC_INLINE veci vec_odd_bytes(veci a)
+{
+    return (veci){vec_odd_16(a.low), vec_odd_16(a.high)};
+}
+
+VEC_INLINE uint32x4_t vec_dot_eight(uint32x4_t sum, int16x8_t a, int16x8_t b)
+{
+    int32x4_t first = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+
+    return vaddq_u32(sum, vreinterpretq_u32_s32(vpaddq_s32(first, vmull_high_s16(a, b))));
+}
+
+/* sum + the two products of every word's signed halves. */
+VEC_INLINE veci vec_dot_halves(veci sum, veci a, veci b)
+{
+    return (veci){vec_dot_eight(sum.low, vec_halves(a.low), vec_halves(b.low)),
+                  vec_dot_eight(sum.high, vec_halves(a.high), vec_halves(b.high))};
+}
+
 #if VEC_DOT
 
 VEC_INLINE uint32x4_t vec_dot_four(uint32x4_t sum, uint32x4_t a, uint32x4_t b)
@@ -400,11 +440,6 @@ VEC_INLINE uint32x4_t vec_mul_16(uint32x4_t a, uint32x4_t b)
 VEC_INLINE veci vec_mul_bytes(veci a, veci b)
 {
     return (veci){vec_mul_16(a.low, b.low), vec_mul_16(a.high, b.high)};
-}
-
-VEC_INLINE int16x8_t vec_halves(uint32x4_t a)
-{
-    return vreinterpretq_s16_u32(a);
 }
 
 VEC_INLINE veci vec_add_halves(veci a, veci b)

@@ -77,6 +77,13 @@ static void matmul(const struct cpu_matmul *args)
     }
 }
 
+/* x's code of column k of group g. */
+static int32_t code_of(const struct quant *q, size_t g, uint32_t k)
+{
+    return q->wide != NULL ? q->wide[g * QUANT_GROUP + quant_wide_at(k)]
+                           : q->codes[g * QUANT_GROUP + k];
+}
+
 /* The integer chain of row over the columns [k0, k1), whose first group is number g of x's row i.
  */
 static float integer_chain(const struct cpu_matmul *args, uint32_t i, uint32_t row, uint32_t k0,
@@ -90,11 +97,10 @@ static float integer_chain(const struct cpu_matmul *args, uint32_t i, uint32_t r
     g += (size_t)i * q->n_groups;
     for (size_t end = g + quant_leaf_groups(k0, k1); g < end; g++) {
         struct packed_group w = packed_group(args->w, row, k);
-        const int8_t *x = q->codes + g * QUANT_GROUP;
         int32_t dots[2] = {0, 0};
 
         for (uint32_t j = 0; j < QUANT_GROUP; j++) {
-            dots[halves ? j / 16 : 0] += w.codes[j] * x[j];
+            dots[halves ? j / 16 : 0] += w.codes[j] * code_of(q, g, j);
         }
         run = fmaf((float)dots[0], w.d[0] * q->scales[g], run);
         if (halves) {
@@ -308,7 +314,6 @@ void cpu_kernels_init_ref(struct cpu_kernels *kernels)
     *kernels = (struct cpu_kernels){
         .level = "ref",
         .quant_row = quant_row,
-        .quant_row_fine = quant_row_fine,
         .rmsnorm = rmsnorm,
         .round_bf16 = round_bf16,
         .silu_mul = silu_mul,

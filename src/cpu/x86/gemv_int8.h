@@ -27,36 +27,34 @@ struct gemv_int8 {
 };
 
 /* The words [first, end) of a group times one row of x. */
-VEC_INLINE veci gemv_int8_dot(enum dtype dtype, const veci words[INT8_WORDS], uint32_t first,
-                              uint32_t end, const int8_t *x)
+VEC_INLINE veci gemv_int8_dot(enum int8_sum how, const struct int8_factor words[INT8_WORDS],
+                              uint32_t first, uint32_t end, const uint8_t *x)
 {
-    const enum int8_sum how = int8_sum_of(dtype);
     veci sum = vec_set1_word(0);
 
 #pragma GCC unroll 8
     for (uint32_t j = first; j < end; j++) {
-        veci magnitude = int8_magnitude(how, words[j]);
-
-        sum = int8_add(how, sum, words[j], magnitude, vec_set1_bytes(x + 4 * j));
+        sum = int8_add(how, sum, words[j], x + j * int8_x_bytes(how));
     }
     return sum;
 }
 
 /* sum + one group of VEC_LANES lanes times group g of x (counted through all rows). */
-VEC_INLINE vecf gemv_int8_row(enum dtype dtype, const struct weights *w,
-                              const veci words[INT8_WORDS], const struct quant *q, size_t g,
-                              vecf sum)
+VEC_INLINE vecf gemv_int8_row(enum dtype dtype, enum int8_sum how, const struct weights *w,
+                              const struct int8_factor words[INT8_WORDS], const struct quant *q,
+                              size_t g, vecf sum)
 {
     const uint32_t scale_words = int8_scale_words(dtype);
     const vecf scale = vec_set1(q->scales[g]);
     const veci zero = vec_set1_word((uint32_t)(-packed_code_zero(dtype) * q->sums[g]));
+    const uint8_t *x = how == INT8_WIDE ? (const uint8_t *)(q->wide + g * QUANT_GROUP)
+                                        : (const uint8_t *)(q->codes + g * QUANT_GROUP);
 
 #pragma GCC unroll 2
     for (uint32_t h = 0; h < INT8_WORDS / scale_words; h++) {
-        veci dot = gemv_int8_dot(dtype, words, h * scale_words, (h + 1) * scale_words,
-                                 q->codes + g * QUANT_GROUP);
+        veci dot = gemv_int8_dot(how, words, h * scale_words, (h + 1) * scale_words, x);
 
-        sum = vec_fma(int8_number(dtype, dot, zero), vec_mul(w->d[h], scale), sum);
+        sum = vec_fma(int8_number(dtype, how, dot, zero), vec_mul(w->d[h], scale), sum);
     }
     if (packed_has_minimum(dtype)) {
         sum = vec_fma(w->m[0], vec_mul(scale, vec_set1((float)q->sums[g])), sum);
@@ -74,28 +72,31 @@ struct gemv_int8_sums {
 };
 
 /* Group i of the leaf, the lanes from `lane` on, times m rows of x. */
-VEC_INLINE void gemv_int8_group(enum dtype dtype, uint32_t m, const struct gemv_int8 *leaf,
-                                uint32_t i, uint32_t lane, struct gemv_int8_sums *sums)
+VEC_INLINE void gemv_int8_group(enum dtype dtype, enum int8_sum how, uint32_t m,
+                                const struct gemv_int8 *leaf, uint32_t i, uint32_t lane,
+                                struct gemv_int8_sums *sums)
 {
     const struct quant *q = leaf->q;
     const size_t g = leaf->x_group + i;
     struct weights open =
         weights_open(dtype, leaf->codes, leaf->scales, leaf->k + i * QUANT_GROUP, lane);
-    veci words[INT8_WORDS];
+    struct int8_factor words[INT8_WORDS];
 
 #pragma GCC unroll 8
     for (uint32_t j = 0; j < INT8_WORDS; j++) {
-        words[j] = int8_word(dtype, open.codes - lane * 4, lane, j);
+        words[j] = int8_factor(how, int8_word(dtype, how, open.codes - lane * 4, lane, j));
     }
-    sums->row0 = gemv_int8_row(dtype, &open, words, q, g, sums->row0);
+    sums->row0 = gemv_int8_row(dtype, how, &open, words, q, g, sums->row0);
     if (m > 1) {
-        sums->row1 = gemv_int8_row(dtype, &open, words, q, g + q->n_groups, sums->row1);
+        sums->row1 = gemv_int8_row(dtype, how, &open, words, q, g + q->n_groups, sums->row1);
     }
     if (m > 2) {
-        sums->row2 = gemv_int8_row(dtype, &open, words, q, g + 2 * (size_t)q->n_groups, sums->row2);
+        sums->row2 =
+            gemv_int8_row(dtype, how, &open, words, q, g + 2 * (size_t)q->n_groups, sums->row2);
     }
     if (m > 3) {
-        sums->row3 = gemv_int8_row(dtype, &open, words, q, g + 3 * (size_t)q->n_groups, sums->row3);
+        sums->row3 =
+            gemv_int8_row(dtype, how, &open, words, q, g + 3 * (size_t)q->n_groups, sums->row3);
     }
 }
 
@@ -126,10 +127,11 @@ VEC_INLINE void gemv_int8_prefetch(enum dtype dtype, const struct gemv_int8 *lea
     __builtin_prefetch(leaf->scales + step * weights_scale_bytes(dtype), 0, 3);
 }
 
-/* See gemv_leaf_fn. */
-VEC_INLINE void gemv_int8_leaf(enum dtype dtype, uint32_t m, struct gemv *group, uint32_t leaf,
-                               float *run)
+/* One leaf; see gemv_leaf_fn. */
+VEC_INLINE void gemv_int8_walk(enum dtype dtype, bool wide, uint32_t m, struct gemv *group,
+                               uint32_t leaf, float *run)
 {
+    const enum int8_sum how = int8_sum_of(dtype, wide);
     const struct packed *w = group->args->w;
     const uint32_t *bounds = w->leaves.bounds + leaf;
     const struct gemv_int8 at = {.codes = w->codes + group->panel * w->panel_code_bytes,
@@ -143,9 +145,9 @@ VEC_INLINE void gemv_int8_leaf(enum dtype dtype, uint32_t m, struct gemv *group,
 
     for (uint32_t i = 0; i < at.n_groups; i++) {
         gemv_int8_prefetch(dtype, &at, i);
-        gemv_int8_group(dtype, m, &at, i, 0, &low);
+        gemv_int8_group(dtype, how, m, &at, i, 0, &low);
         if (VEC_LANES < PACKED_LANES) {
-            gemv_int8_group(dtype, m, &at, i, VEC_LANES, &high);
+            gemv_int8_group(dtype, how, m, &at, i, VEC_LANES, &high);
         }
     }
     gemv_int8_store(m, &low, run);
@@ -155,9 +157,21 @@ VEC_INLINE void gemv_int8_leaf(enum dtype dtype, uint32_t m, struct gemv *group,
     group->x_group += at.n_groups;
 }
 
-VEC_INLINE void gemv_int8(enum dtype dtype, uint32_t m, const struct cpu_matmul *args)
+VEC_INLINE void gemv_int8_leaf(enum dtype dtype, uint32_t m, struct gemv *group, uint32_t leaf,
+                               float *run)
 {
-    gemv_walk(dtype, m, 1, args, NULL, gemv_int8_leaf);
+    gemv_int8_walk(dtype, false, m, group, leaf, run);
+}
+
+VEC_INLINE void gemv_wide_leaf(enum dtype dtype, uint32_t m, struct gemv *group, uint32_t leaf,
+                               float *run)
+{
+    gemv_int8_walk(dtype, true, m, group, leaf, run);
+}
+
+VEC_INLINE void gemv_int8(enum dtype dtype, bool wide, uint32_t m, const struct cpu_matmul *args)
+{
+    gemv_walk(dtype, m, 1, args, NULL, wide ? gemv_wide_leaf : gemv_int8_leaf);
 }
 
 #endif

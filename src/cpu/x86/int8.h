@@ -15,6 +15,10 @@
  *
  * Where both factors are signed (VEC_SIGNED) codes of 6 and 8 bits go in with the type's zero taken
  * off; those of 4 and 5 bits are the same in either reading.
+ *
+ * Where x's codes are wide (tensor/quant.h) a word is split into the halves of its even columns and
+ * those of its odd ones, and each pair of halves is multiplied into 32 bits. Codes of 8 bits have
+ * 128 taken off, those of Q6_K 32, the others go in as they are stored.
  */
 #pragma once
 
@@ -24,10 +28,13 @@
 
 enum { INT8_WORDS = 8 };
 
-enum int8_sum { INT8_HALVES, INT8_WORDS_EACH, INT8_SIGNED, INT8_DOT };
+enum int8_sum { INT8_HALVES, INT8_WORDS_EACH, INT8_SIGNED, INT8_DOT, INT8_WIDE };
 
-VEC_INLINE enum int8_sum int8_sum_of(enum dtype dtype)
+VEC_INLINE enum int8_sum int8_sum_of(enum dtype dtype, bool wide)
 {
+    if (wide) {
+        return INT8_WIDE;
+    }
     switch (dtype) {
     case DTYPE_Q6_K:
         return INT8_SIGNED;
@@ -42,6 +49,12 @@ VEC_INLINE enum int8_sum int8_sum_of(enum dtype dtype)
     }
 }
 
+/* Whether codes are signed, the type's zero taken off. */
+VEC_INLINE bool int8_is_signed(enum dtype dtype, enum int8_sum how)
+{
+    return how == INT8_SIGNED || dtype == DTYPE_Q6_K || (how == INT8_WIDE && dtype == DTYPE_Q8_0);
+}
+
 /* Whether codes have five bits. */
 VEC_INLINE bool int8_is_five(enum dtype dtype)
 {
@@ -49,9 +62,9 @@ VEC_INLINE bool int8_is_five(enum dtype dtype)
 }
 
 /* Whether a sum over the codes as they are wants zero * (sum of x's codes) taken off. */
-VEC_INLINE bool int8_wants_zero(enum dtype dtype)
+VEC_INLINE bool int8_wants_zero(enum dtype dtype, enum int8_sum how)
 {
-    return int8_sum_of(dtype) != INT8_SIGNED && packed_code_zero(dtype) != 0;
+    return !int8_is_signed(dtype, how) && packed_code_zero(dtype) != 0;
 }
 
 /* Words that share one scale. */
@@ -79,15 +92,16 @@ VEC_INLINE veci int8_top_two(veci more, uint32_t j)
 }
 
 /* Word j of the group whose codes begin at `codes` (for lane 0: see tensor/packed.h), for the lanes
- * from `lane` on: unsigned, or (INT8_SIGNED) with the type's zero taken off. */
-VEC_INLINE veci int8_word(enum dtype dtype, const uint8_t *codes, uint32_t lane, uint32_t j)
+ * from `lane` on. */
+VEC_INLINE veci int8_word(enum dtype dtype, enum int8_sum how, const uint8_t *codes, uint32_t lane,
+                          uint32_t j)
 {
     const uint8_t *at = codes + lane * 4;
     veci word;
 
     if (dtype == DTYPE_Q8_0) {
         word = vec_load_words(at + j * 64);
-        if (int8_sum_of(dtype) == INT8_SIGNED) {
+        if (int8_is_signed(dtype, how)) {
             word = vec_xor(word, vec_set1_word(0x80808080)); /* - 128 */
         }
         return word;
@@ -104,41 +118,56 @@ VEC_INLINE veci int8_word(enum dtype dtype, const uint8_t *codes, uint32_t lane,
     return word;
 }
 
-/* Whether products want the magnitudes of signed codes beside the codes. */
-VEC_INLINE bool int8_wants_magnitude(enum int8_sum how)
+/* A word as products take it: with INT8_WIDE its even columns and its odd ones; else as it is, and
+ * the magnitudes of signed codes where bytes are multiplied unsigned by signed. */
+struct int8_factor {
+    veci first;
+    veci second;
+};
+
+VEC_INLINE bool int8_has_second(enum int8_sum how)
 {
-    return how == INT8_SIGNED && !VEC_SIGNED;
+    return how == INT8_WIDE || (how == INT8_SIGNED && !VEC_SIGNED);
 }
 
-/* The magnitudes of word where they are wanted, else word. */
-VEC_INLINE veci int8_magnitude(enum int8_sum how, veci word)
+VEC_INLINE struct int8_factor int8_factor(enum int8_sum how, veci word)
 {
-#if !VEC_SIGNED
-    if (int8_wants_magnitude(how)) {
-        return vec_abs_bytes(word);
+    if (how == INT8_WIDE) {
+        return (struct int8_factor){vec_even_bytes(word), vec_odd_bytes(word)};
     }
-#else
-    (void)how;
+#if !VEC_SIGNED
+    if (how == INT8_SIGNED) {
+        return (struct int8_factor){word, vec_abs_bytes(word)};
+    }
 #endif
-    return word;
+    return (struct int8_factor){word, word};
 }
 
-/* sum + word times four codes of x; magnitude is int8_magnitude(word). */
-VEC_INLINE veci int8_add(enum int8_sum how, veci sum, veci word, veci magnitude, veci x)
+/* Bytes of x's codes for one word. */
+VEC_INLINE uint32_t int8_x_bytes(enum int8_sum how)
 {
-#if !VEC_SIGNED
-    if (int8_wants_magnitude(how)) {
-        x = vec_sign_bytes(x, word);
-        word = magnitude;
+    return how == INT8_WIDE ? 4 * sizeof(int16_t) : 4;
+}
+
+/* sum + w times four codes of x. */
+VEC_INLINE veci int8_add(enum int8_sum how, veci sum, struct int8_factor w, const void *x)
+{
+    veci four = vec_set1_bytes(x);
+
+    if (how == INT8_WIDE) {
+        sum = vec_dot_halves(sum, w.first, four);
+        return vec_dot_halves(sum, w.second, vec_set1_bytes((const uint8_t *)x + 4));
     }
-#else
-    (void)magnitude;
+#if !VEC_SIGNED
+    if (how == INT8_SIGNED) {
+        four = vec_sign_bytes(four, w.first);
+        w.first = w.second;
+    }
 #endif
 #if VEC_DOT
-    (void)how;
-    return vec_dot_bytes(sum, word, x);
+    return vec_dot_bytes(sum, w.first, four);
 #else
-    veci product = vec_mul_bytes(word, x);
+    veci product = vec_mul_bytes(w.first, four);
 
     if (how == INT8_HALVES) {
         return vec_now(vec_add_halves(sum, product));
@@ -148,14 +177,14 @@ VEC_INLINE veci int8_add(enum int8_sum how, veci sum, veci word, veci magnitude,
 }
 
 /* The sums as numbers. zero: what to add to each, -(the type's zero) times the sum of x's codes. */
-VEC_INLINE vecf int8_number(enum dtype dtype, veci sum, veci zero)
+VEC_INLINE vecf int8_number(enum dtype dtype, enum int8_sum how, veci sum, veci zero)
 {
 #if !VEC_DOT
-    if (int8_sum_of(dtype) == INT8_HALVES) {
+    if (how == INT8_HALVES) {
         sum = vec_sum_halves(sum);
     }
 #endif
-    if (int8_wants_zero(dtype)) {
+    if (int8_wants_zero(dtype, how)) {
         sum = vec_add_words(sum, zero);
     }
     return vec_from_words(sum);

@@ -27,92 +27,99 @@ VEC_INLINE int32_t quant_sum(veci a)
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-/* The group of x, or the fine one, by the definition. */
-VEC_INLINE void quant_group_slow(bool fine, const float *x, uint32_t lead, uint32_t n,
-                                 int8_t *codes, float *ret_scale, int32_t *ret_sum)
+/* The group of x by the definition. */
+VEC_INLINE void quant_group_slow(bool wide, const float *x, uint32_t lead, uint32_t n, void *codes,
+                                 float *ret_scale, int32_t *ret_sum)
 {
-    (fine ? quant_group_fine : quant_group)(x, lead, n, codes, ret_scale, ret_sum);
+    (wide ? quant_group_wide : quant_group)(x, lead, n, codes, ret_scale, ret_sum);
 }
 
-/* Eight numbers in steps of a group to codes; conversions are to the nearest, ties to even. */
-VEC_INLINE veci quant_codes(bool fine, vecf steps)
+/* Eight words, and eight more, as halves in their order: packing works within halves of a register.
+ */
+VEC_INLINE veci quant_pack_halves(veci a, veci b)
 {
-    veci whole = _mm256_cvtps_epi32(steps);
+    return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+}
 
-    if (!fine) {
-        return whole;
+/* Codes to memory; wide ones in the order of quant_wide_at. */
+VEC_INLINE void quant_store(bool wide, const veci q[QUANT_VECTORS], uint8_t *codes)
+{
+    for (uint32_t v = 0; wide && v < QUANT_VECTORS; v += 2) {
+        veci halves = quant_pack_halves(q[v], q[v + 1]);
+
+        halves = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(halves, 0xd8), 0xd8);
+        vec_store_words(codes + v * VEC_LANES * sizeof(int16_t), halves);
     }
-    steps = _mm256_sub_ps(steps, vec_from_words(whole));
-    return _mm256_cvtps_epi32(vec_mul(steps, vec_set1(QUANT_FINE)));
+    if (!wide) {
+        veci bytes =
+            _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+
+        vec_store_words(
+            codes, _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    }
 }
 
 /* Fewer than 32 columns are left to the definition, and so are special values. */
-VEC_INLINE void quant_group_either(bool fine, const float *x, uint32_t lead, uint32_t n,
-                                   int8_t *codes, float *ret_scale, int32_t *ret_sum)
+VEC_INLINE void quant_group_either(bool wide, const float *x, uint32_t lead, uint32_t n,
+                                   void *codes, float *ret_scale, int32_t *ret_sum)
 {
+    const float most = wide ? QUANT_MOST_WIDE : QUANT_MOST;
     vecf values[QUANT_VECTORS];
     veci q[QUANT_VECTORS];
-    veci most = vec_set1_word(0);
+    veci greatest = vec_set1_word(0);
     uint32_t bits;
     float amax;
-    veci bytes;
 
     if (n < QUANT_GROUP) {
-        quant_group_slow(fine, x, lead, n, codes, ret_scale, ret_sum);
+        quant_group_slow(wide, x, lead, n, codes, ret_scale, ret_sum);
         return;
     }
     for (uint32_t v = 0; v < QUANT_VECTORS; v++) {
         values[v] = vec_load(x + v * VEC_LANES);
-        most = _mm256_max_epu32(most, vec_and(vec_as_words(values[v]), vec_set1_word(0x7fffffff)));
+        greatest =
+            _mm256_max_epu32(greatest, vec_and(vec_as_words(values[v]), vec_set1_word(0x7fffffff)));
     }
-    bits = quant_greatest(most);
+    bits = quant_greatest(greatest);
     memcpy(&amax, &bits, sizeof(amax));
     if (bits >= 0x7f800000 || amax < QUANT_SMALLEST) {
-        quant_group_slow(fine, x, 0, QUANT_GROUP, codes, ret_scale, ret_sum);
+        quant_group_slow(wide, x, 0, QUANT_GROUP, codes, ret_scale, ret_sum);
         return;
     }
-    for (uint32_t v = 0; v < QUANT_VECTORS; v++) {
-        q[v] = quant_codes(fine, vec_mul(values[v], vec_set1(QUANT_MOST / amax)));
+    for (uint32_t v = 0; v < QUANT_VECTORS; v++) { /* to the nearest, ties to even */
+        q[v] = _mm256_cvtps_epi32(vec_mul(values[v], vec_set1(most / amax)));
     }
-    *ret_scale = fine ? amax / QUANT_MOST / QUANT_FINE : amax / QUANT_MOST;
+    *ret_scale = amax / most;
     *ret_sum = quant_sum(vec_add_words(vec_add_words(q[0], q[1]), vec_add_words(q[2], q[3])));
-    /* packing works within halves of a register: put the words back in order */
-    bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-    vec_store_words(codes,
-                    _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    quant_store(wide, q, codes);
 }
 
 /* See quant_group_fn, here and below. */
-static void quant_group_vec(const float *x, uint32_t lead, uint32_t n, int8_t *codes,
+static void quant_group_vec(const float *x, uint32_t lead, uint32_t n, void *codes,
                             float *ret_scale, int32_t *ret_sum)
 {
     quant_group_either(false, x, lead, n, codes, ret_scale, ret_sum);
 }
 
-static void quant_group_fine_vec(const float *x, uint32_t lead, uint32_t n, int8_t *codes,
+static void quant_group_wide_vec(const float *x, uint32_t lead, uint32_t n, void *codes,
                                  float *ret_scale, int32_t *ret_sum)
 {
     quant_group_either(true, x, lead, n, codes, ret_scale, ret_sum);
 }
 
-static void quant_row_vec(const float *x, const struct leaf_plan *leaves, int8_t *codes,
-                          float *scales, int32_t *sums)
+static void quant_row_vec(const float *x, const struct leaf_plan *leaves, const struct quant *out)
 {
-    quant_each(x, leaves, codes, scales, sums, quant_group_vec);
-    vec_leave();
-}
-
-static void quant_row_fine_vec(const float *x, const struct leaf_plan *leaves, int8_t *codes,
-                               float *scales, int32_t *sums)
-{
-    quant_each(x, leaves, codes, scales, sums, quant_group_fine_vec);
+    if (out->wide != NULL) {
+        quant_each(x, leaves, out->wide, sizeof(int16_t), out->scales, out->sums,
+                   quant_group_wide_vec);
+    } else {
+        quant_each(x, leaves, out->codes, sizeof(int8_t), out->scales, out->sums, quant_group_vec);
+    }
     vec_leave();
 }
 
 static void quant_row_init(struct cpu_kernels *kernels)
 {
     kernels->quant_row = quant_row_vec;
-    kernels->quant_row_fine = quant_row_fine_vec;
 }
 
 #endif

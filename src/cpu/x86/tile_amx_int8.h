@@ -12,6 +12,9 @@
  * written, 42 cycles. So the scales, one for 32 columns, bound it to 140 to 195 products a cycle of
  * the 1,024 that tiles can do, against about 85 of byte dot products in vectors, which pay the same
  * for scaling: twice as fast, not six times.
+ *
+ * Wide codes of x are 256 h + l (tensor/quant.h): 16 rows' h are the first tile, their l the
+ * second, and the sums are put together as integers.
  */
 #pragma once
 
@@ -29,18 +32,36 @@ struct amx_int8_x {
     struct tile_int8_row rows[AMX_INT8_ROWS];
 };
 
+/* The codes of group `at` of x (counted through all rows) as those of row i: of 8 bits, or h and l
+ * of wide ones. */
+VEC_INLINE void amx_int8_codes(bool wide, const struct quant *q, size_t at, uint32_t i,
+                               struct amx_int8_x *out)
+{
+    if (!wide) {
+        memcpy(out->codes[i], q->codes + at * QUANT_GROUP, QUANT_GROUP);
+        return;
+    }
+    for (uint32_t k = 0; k < QUANT_GROUP; k++) {
+        int32_t code = q->wide[at * QUANT_GROUP + quant_wide_at(k)];
+        int32_t high = (code + 128) >> 8;
+
+        out->codes[i][k] = (int8_t)high;
+        out->codes[AMX_ROWS + i][k] = (int8_t)(code - 256 * high);
+    }
+}
+
 /* See gemm_pack_fn. The codes of rows beyond the last are zero. */
-VEC_INLINE void amx_int8_pack(enum dtype dtype, const struct cpu_matmul *args, uint32_t row,
-                              uint32_t n, struct amx_int8_x *out)
+VEC_INLINE void amx_int8_pack(enum dtype dtype, bool wide, const struct cpu_matmul *args,
+                              uint32_t row, uint32_t n, struct amx_int8_x *out)
 {
     const struct quant *q = &args->q;
 
     for (uint32_t g = 0; g < q->n_groups; g++, out++) {
-        memset(out->codes[n], 0, (AMX_INT8_ROWS - n) * sizeof(out->codes[0]));
+        memset(out->codes, 0, sizeof(out->codes));
         for (uint32_t i = 0; i < n; i++) {
             size_t at = (size_t)(row + i) * q->n_groups + g;
 
-            memcpy(out->codes[i], q->codes + at * QUANT_GROUP, QUANT_GROUP);
+            amx_int8_codes(wide, q, at, i, out);
             out->rows[i] = (struct tile_int8_row){
                 .scale = q->scales[at],
                 .zero = -packed_code_zero(dtype) * q->sums[at],
@@ -55,11 +76,11 @@ VEC_INLINE void amx_int8_dot(enum dtype dtype, const struct int8_weights *w,
                              const struct amx_int8_x *x, uint32_t h, bool tall,
                              int32_t sums[AMX_INT8_ROWS][PACKED_LANES])
 {
-    const bool is_signed = int8_sum_of(dtype) == INT8_SIGNED;
+    const bool is_signed = int8_is_signed(dtype, int8_sum_of(dtype, false));
     const uint32_t word = h * int8_scale_words(dtype);
 
     amx_zero(0);
-    amx_load(6, w->words[word], AMX_ROW_BYTES);
+    amx_load(6, w->first[word], AMX_ROW_BYTES);
     amx_load(4, x->codes[0] + 4 * word, QUANT_GROUP);
     if (is_signed) {
         amx_dot_signed(0, 4, 6);
@@ -79,9 +100,12 @@ VEC_INLINE void amx_int8_dot(enum dtype dtype, const struct int8_weights *w,
     }
 }
 
-/* See gemm_tile_fn; for any number of rows up to AMX_INT8_ROWS, one panel. */
-VEC_INLINE void amx_int8_compute(enum dtype dtype, const struct gemm_tile *tile)
+/* See gemm_tile_fn; for any number of rows up to AMX_INT8_ROWS, or AMX_ROWS of wide codes, one
+ * panel.
+ */
+VEC_INLINE void amx_int8_compute(enum dtype dtype, bool wide, const struct gemm_tile *tile)
 {
+    const enum int8_sum how = int8_sum_of(dtype, false);
     _Alignas(CACHE_LINE) int32_t sums[AMX_INT8_ROWS][PACKED_LANES];
     const struct int8_weights *w = tile->w;
     const struct amx_int8_x *x = tile->x;
@@ -93,9 +117,14 @@ VEC_INLINE void amx_int8_compute(enum dtype dtype, const struct gemm_tile *tile)
     for (uint32_t n = tile->n / QUANT_GROUP; n > 0; n--, w++, x++) {
         fetch = gemm_fetch(tile, false, fetch);
         for (uint32_t h = 0; h < INT8_WORDS / int8_scale_words(dtype); h++) {
-            amx_int8_dot(dtype, w, x, h, tile->rows > AMX_ROWS, sums);
+            amx_int8_dot(dtype, w, x, h, wide || tile->rows > AMX_ROWS, sums);
             for (uint32_t i = 0; i < tile->rows; i++) {
-                tile_int8_fold(dtype, w, &x->rows[i], h, 0, vec_load_words(sums[i]),
+                veci sum = vec_load_words(sums[i]);
+
+                if (wide) {
+                    sum = vec_add_words(vec_shl(sum, 8), vec_load_words(sums[AMX_ROWS + i]));
+                }
+                tile_int8_fold(dtype, how, w, &x->rows[i], h, 0, sum,
                                tile->sums + i * PACKED_LANES);
             }
         }
@@ -109,41 +138,48 @@ static bool amx_int8_takes(const struct cpu_matmul *args)
     return args->m > AMX_INT8_FEW && (size_t)args->q.n_groups * QUANT_GROUP <= AMX_INT8_COLS_MAX;
 }
 
-/* All that one type needs. */
-#define AMX_INT8_TYPE(name, type)                                                             \
-    static void amx_int8_compute_##name(const struct gemm_tile *tile)                         \
-    {                                                                                         \
-        amx_int8_compute(type, tile);                                                         \
-    }                                                                                         \
-    static void amx_int8_pack_##name(const struct cpu_matmul *args, uint32_t row, uint32_t n, \
-                                     void *out)                                               \
-    {                                                                                         \
-        amx_int8_pack(type, args, row, n, out);                                               \
-    }                                                                                         \
-    static void amx_int8_unpack_##name(const struct packed *w, uint32_t panel, uint32_t k,    \
-                                       uint32_t n, float *out, size_t stride)                 \
-    {                                                                                         \
-        (void)stride;                                                                         \
-        tile_int8_unpack(type, w, panel, k, n, (struct int8_weights *)(void *)out);           \
-    }                                                                                         \
-    static const struct gemm_isa isa_amx_int8_##name = {                                      \
-        .rows = AMX_INT8_ROWS,                                                                \
-        .integers = true,                                                                     \
-        .granule = QUANT_GROUP,                                                               \
-        .x_granule = sizeof(struct amx_int8_x),                                               \
-        .pack = amx_int8_pack_##name,                                                         \
-        .panels = 1,                                                                          \
-        .weight_bytes = GEMM_BLOCK_COLS / QUANT_GROUP * sizeof(struct int8_weights),          \
-        .x_bytes = TILE_X_BYTES,                                                              \
-        .tile_any = amx_int8_compute_##name,                                                  \
-        .add = tile_add,                                                                      \
-    };                                                                                        \
-    static void matmul_amx_int8_##name(const struct cpu_matmul *args)                         \
-    {                                                                                         \
-        amx_begin(4 * int8_scale_words(type));                                                \
-        gemm(args, &isa_amx_int8_##name, amx_int8_unpack_##name);                             \
-        amx_end();                                                                            \
-        vec_leave();                                                                          \
+/* All that one type needs for x's codes of one width. */
+#define AMX_INT8_PRODUCT(name, type, wide)                                                        \
+    static void amx_compute_##name(const struct gemm_tile *tile)                                  \
+    {                                                                                             \
+        amx_int8_compute(type, wide, tile);                                                       \
+    }                                                                                             \
+    static void amx_pack_##name(const struct cpu_matmul *args, uint32_t row, uint32_t n,          \
+                                void *out)                                                        \
+    {                                                                                             \
+        amx_int8_pack(type, wide, args, row, n, out);                                             \
+    }                                                                                             \
+    static void amx_unpack_##name(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, \
+                                  float *out, size_t stride)                                      \
+    {                                                                                             \
+        (void)stride;                                                                             \
+        tile_int8_unpack(type, false, w, panel, k, n, (struct int8_weights *)(void *)out);        \
+    }                                                                                             \
+    static const struct gemm_isa isa_amx_##name = {                                               \
+        .rows = wide ? AMX_ROWS : AMX_INT8_ROWS,                                                  \
+        .integers = true,                                                                         \
+        .granule = QUANT_GROUP,                                                                   \
+        .x_granule = sizeof(struct amx_int8_x),                                                   \
+        .pack = amx_pack_##name,                                                                  \
+        .panels = 1,                                                                              \
+        .weight_bytes = GEMM_BLOCK_COLS / QUANT_GROUP * sizeof(struct int8_weights),              \
+        .x_bytes = TILE_X_BYTES,                                                                  \
+        .tile_any = amx_compute_##name,                                                           \
+        .add = tile_add,                                                                          \
+    };
+
+#define AMX_INT8_TYPE(name, type)                                      \
+    AMX_INT8_PRODUCT(int8_##name, type, false)                         \
+    AMX_INT8_PRODUCT(wide_##name, type, true)                          \
+    static void matmul_amx_int8_##name(const struct cpu_matmul *args)  \
+    {                                                                  \
+        bool wide = args->q.wide != NULL;                              \
+                                                                       \
+        amx_begin(4 * int8_scale_words(type));                         \
+        gemm(args, wide ? &isa_amx_wide_##name : &isa_amx_int8_##name, \
+             wide ? amx_unpack_wide_##name : amx_unpack_int8_##name);  \
+        amx_end();                                                     \
+        vec_leave();                                                   \
     }
 
 AMX_INT8_TYPE(q8_0, DTYPE_Q8_0)

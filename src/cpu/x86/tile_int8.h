@@ -17,26 +17,32 @@ enum { TILE_INT8_ROWS = VEC_LANES == 16 ? 8 : 4 };
 
 /* A group of 32 columns of a panel. */
 struct int8_weights {
-    uint8_t words[INT8_WORDS][64];      /* as int8_word gives them, 16 lanes */
-    uint8_t magnitudes[INT8_WORDS][64]; /* where they are wanted */
+    uint8_t first[INT8_WORDS][64];  /* as int8_factor gives them, 16 lanes */
+    uint8_t second[INT8_WORDS][64]; /* where it gives two */
     float d[2][PACKED_LANES];
     float m[PACKED_LANES];
 };
 
-/* A group of columns of a tile's rows. */
+/* A group of columns of a tile's rows; the next one is tile_int8_x_bytes away. */
 struct int8_x {
-    int8_t codes[INT8_WORDS][TILE_INT8_ROWS][4];
     float scale[TILE_INT8_ROWS];
     union {
         int32_t zero[TILE_INT8_ROWS]; /* -(the type's zero) times the sum of the codes */
         float sum[TILE_INT8_ROWS];    /* or, for types with a minimum, scale times that sum */
     };
+    uint8_t codes[]; /* [INT8_WORDS][TILE_INT8_ROWS] of int8_x_bytes */
 };
 
-/* See gemm_unpack_fn; n is a multiple of 32. */
-VEC_INLINE void tile_int8_unpack(enum dtype dtype, const struct packed *w, uint32_t panel,
-                                 uint32_t k, uint32_t n, struct int8_weights *out)
+VEC_INLINE uint32_t tile_int8_x_bytes(enum int8_sum how)
 {
+    return sizeof(struct int8_x) + INT8_WORDS * TILE_INT8_ROWS * int8_x_bytes(how);
+}
+
+/* See gemm_unpack_fn; n is a multiple of 32. */
+VEC_INLINE void tile_int8_unpack(enum dtype dtype, bool wide, const struct packed *w,
+                                 uint32_t panel, uint32_t k, uint32_t n, struct int8_weights *out)
+{
+    const enum int8_sum how = int8_sum_of(dtype, wide);
     const uint8_t *codes = w->codes + panel * w->panel_code_bytes;
     const uint8_t *scales = w->scales + panel * w->panel_scale_bytes;
 
@@ -53,12 +59,12 @@ VEC_INLINE void tile_int8_unpack(enum dtype dtype, const struct packed *w, uint3
             }
 #pragma GCC unroll 8
             for (uint32_t j = 0; j < INT8_WORDS; j++) {
-                veci word = int8_word(dtype, open.codes - lane * 4, lane, j);
+                veci word = int8_word(dtype, how, open.codes - lane * 4, lane, j);
+                struct int8_factor factor = int8_factor(how, word);
 
-                vec_store_words(out->words[j] + lane * 4, word);
-                if (int8_wants_magnitude(int8_sum_of(dtype))) {
-                    vec_store_words(out->magnitudes[j] + lane * 4,
-                                    int8_magnitude(INT8_SIGNED, word));
+                vec_store_words(out->first[j] + lane * 4, factor.first);
+                if (int8_has_second(how)) {
+                    vec_store_words(out->second[j] + lane * 4, factor.second);
                 }
             }
         }
@@ -66,23 +72,29 @@ VEC_INLINE void tile_int8_unpack(enum dtype dtype, const struct packed *w, uint3
 }
 
 /* See gemm_pack_fn. Rows beyond the last get the last one's values. */
-VEC_INLINE void tile_int8_pack(enum dtype dtype, const struct cpu_matmul *args, uint32_t row,
-                               uint32_t n, struct int8_x *out)
+VEC_INLINE void tile_int8_pack(enum dtype dtype, bool wide, const struct cpu_matmul *args,
+                               uint32_t row, uint32_t n, uint8_t *out)
 {
+    const enum int8_sum how = int8_sum_of(dtype, wide);
+    const uint32_t bytes = int8_x_bytes(how);
     const struct quant *q = &args->q;
+    const uint8_t *codes = wide ? (const uint8_t *)q->wide : (const uint8_t *)q->codes;
 
-    for (uint32_t g = 0; g < q->n_groups; g++, out++) {
+    for (uint32_t g = 0; g < q->n_groups; g++, out += tile_int8_x_bytes(how)) {
+        struct int8_x *x = (void *)out;
+
         for (uint32_t i = 0; i < TILE_INT8_ROWS; i++) {
             size_t at = (size_t)(row + MIN(i, n - 1)) * q->n_groups + g;
 
             for (uint32_t j = 0; j < INT8_WORDS; j++) {
-                memcpy(out->codes[j][i], q->codes + at * QUANT_GROUP + 4 * j, 4);
+                memcpy(x->codes + (j * TILE_INT8_ROWS + i) * bytes,
+                       codes + (at * INT8_WORDS + j) * bytes, bytes);
             }
-            out->scale[i] = q->scales[at];
+            x->scale[i] = q->scales[at];
             if (packed_has_minimum(dtype)) {
-                out->sum[i] = q->scales[at] * (float)q->sums[at];
+                x->sum[i] = q->scales[at] * (float)q->sums[at];
             } else {
-                out->zero[i] = -packed_code_zero(dtype) * q->sums[at];
+                x->zero[i] = -packed_code_zero(dtype) * q->sums[at];
             }
         }
     }
@@ -96,35 +108,38 @@ struct tile_int8_acc {
 };
 
 struct tile_int8_words {
-    veci v0;
-    veci v1;
-    veci magnitude0;
-    veci magnitude1;
+    struct int8_factor v0;
+    struct int8_factor v1;
 };
+
+VEC_INLINE struct int8_factor tile_int8_factor(enum int8_sum how, const struct int8_weights *w,
+                                               uint32_t j, uint32_t lane)
+{
+    struct int8_factor factor = {.first = vec_load_words(w->first[j] + lane * 4)};
+
+    factor.second = int8_has_second(how) ? vec_load_words(w->second[j] + lane * 4) : factor.first;
+    return factor;
+}
 
 /* Word j of a group. */
 VEC_INLINE struct tile_int8_words tile_int8_open(enum int8_sum how, const struct int8_weights *w,
                                                  uint32_t j)
 {
-    struct tile_int8_words word = {.v0 = vec_load_words(w->words[j])};
+    struct tile_int8_words word = {.v0 = tile_int8_factor(how, w, j, 0)};
 
-    word.magnitude0 = int8_wants_magnitude(how) ? vec_load_words(w->magnitudes[j]) : word.v0;
+    word.v1 = word.v0;
     if (VEC_LANES < PACKED_LANES) {
-        word.v1 = vec_load_words(w->words[j] + 32);
-        word.magnitude1 =
-            int8_wants_magnitude(how) ? vec_load_words(w->magnitudes[j] + 32) : word.v1;
+        word.v1 = tile_int8_factor(how, w, j, VEC_LANES);
     }
     return word;
 }
 
-VEC_INLINE void tile_int8_row(enum int8_sum how, const struct tile_int8_words *w, const int8_t *x,
+VEC_INLINE void tile_int8_row(enum int8_sum how, const struct tile_int8_words *w, const uint8_t *x,
                               struct tile_int8_acc *acc)
 {
-    veci four = vec_set1_bytes(x);
-
-    acc->v0 = int8_add(how, acc->v0, w->v0, w->magnitude0, four);
+    acc->v0 = int8_add(how, acc->v0, w->v0, x);
     if (VEC_LANES < PACKED_LANES) {
-        acc->v1 = int8_add(how, acc->v1, w->v1, w->magnitude1, four);
+        acc->v1 = int8_add(how, acc->v1, w->v1, x);
     }
 }
 
@@ -137,14 +152,14 @@ struct tile_int8_row {
 
 /* The lanes from `lane` on of one row's integer sums over half h (or all) of a group, added to its
  * running sums. */
-VEC_INLINE void tile_int8_fold(enum dtype dtype, const struct int8_weights *w,
+VEC_INLINE void tile_int8_fold(enum dtype dtype, enum int8_sum how, const struct int8_weights *w,
                                const struct tile_int8_row *row, uint32_t h, uint32_t lane, veci acc,
                                float *sums)
 {
     const vecf scale = vec_mul(vec_load(w->d[h] + lane), vec_set1(row->scale));
     const veci zero =
-        int8_wants_zero(dtype) ? vec_set1_word((uint32_t)row->zero) : vec_set1_word(0);
-    vecf sum = vec_fma(int8_number(dtype, acc, zero), scale, vec_load(sums + lane));
+        int8_wants_zero(dtype, how) ? vec_set1_word((uint32_t)row->zero) : vec_set1_word(0);
+    vecf sum = vec_fma(int8_number(dtype, how, acc, zero), scale, vec_load(sums + lane));
 
     if (packed_has_minimum(dtype)) {
         sum = vec_fma(vec_load(w->m + lane), vec_set1(row->sum), sum);
@@ -152,19 +167,19 @@ VEC_INLINE void tile_int8_fold(enum dtype dtype, const struct int8_weights *w,
     vec_store(sums + lane, sum);
 }
 
-VEC_INLINE void tile_int8_end(enum dtype dtype, const struct int8_weights *w,
+VEC_INLINE void tile_int8_end(enum dtype dtype, enum int8_sum how, const struct int8_weights *w,
                               const struct int8_x *x, uint32_t i, uint32_t h,
                               struct tile_int8_acc acc, float *sums)
 {
     const struct tile_int8_row row = {
         .scale = x->scale[i],
-        .zero = int8_wants_zero(dtype) ? x->zero[i] : 0,
+        .zero = int8_wants_zero(dtype, how) ? x->zero[i] : 0,
         .sum = packed_has_minimum(dtype) ? x->sum[i] : 0,
     };
 
-    tile_int8_fold(dtype, w, &row, h, 0, acc.v0, sums + i * PACKED_LANES);
+    tile_int8_fold(dtype, how, w, &row, h, 0, acc.v0, sums + i * PACKED_LANES);
     if (VEC_LANES < PACKED_LANES) {
-        tile_int8_fold(dtype, w, &row, h, VEC_LANES, acc.v1, sums + i * PACKED_LANES);
+        tile_int8_fold(dtype, how, w, &row, h, VEC_LANES, acc.v1, sums + i * PACKED_LANES);
     }
 }
 
@@ -181,39 +196,41 @@ struct tile_int8_accs {
 
 /* One word times the rows. */
 VEC_INLINE void tile_int8_rows(enum int8_sum how, uint32_t rows, const struct tile_int8_words *word,
-                               const int8_t x[TILE_INT8_ROWS][4], struct tile_int8_accs *accs)
+                               const uint8_t *x, struct tile_int8_accs *accs)
 {
-    tile_int8_row(how, word, x[0], &accs->row0);
+    const uint32_t n = int8_x_bytes(how); /* from row to row */
+
+    tile_int8_row(how, word, x, &accs->row0);
     if (rows > 1) {
-        tile_int8_row(how, word, x[1], &accs->row1);
+        tile_int8_row(how, word, x + n, &accs->row1);
     }
     if (rows > 2) {
-        tile_int8_row(how, word, x[2], &accs->row2);
+        tile_int8_row(how, word, x + 2 * n, &accs->row2);
     }
     if (rows > 3) {
-        tile_int8_row(how, word, x[3], &accs->row3);
+        tile_int8_row(how, word, x + 3 * n, &accs->row3);
     }
 #if VEC_LANES == 16
     if (rows > 4) {
-        tile_int8_row(how, word, x[4], &accs->row4);
+        tile_int8_row(how, word, x + 4 * n, &accs->row4);
     }
     if (rows > 5) {
-        tile_int8_row(how, word, x[5], &accs->row5);
+        tile_int8_row(how, word, x + 5 * n, &accs->row5);
     }
     if (rows > 6) {
-        tile_int8_row(how, word, x[6], &accs->row6);
+        tile_int8_row(how, word, x + 6 * n, &accs->row6);
     }
     if (rows > 7) {
-        tile_int8_row(how, word, x[7], &accs->row7);
+        tile_int8_row(how, word, x + 7 * n, &accs->row7);
     }
 #endif
 }
 
 /* Half h (or all) of a group. */
-VEC_INLINE void tile_int8_half(enum dtype dtype, uint32_t rows, const struct int8_weights *w,
-                               const struct int8_x *x, uint32_t h, float *sums)
+VEC_INLINE void tile_int8_half(enum dtype dtype, enum int8_sum how, uint32_t rows,
+                               const struct int8_weights *w, const struct int8_x *x, uint32_t h,
+                               float *sums)
 {
-    const enum int8_sum how = int8_sum_of(dtype);
     const uint32_t n_words = int8_scale_words(dtype);
     const struct tile_int8_acc none = {vec_set1_word(0), vec_set1_word(0)};
     struct tile_int8_accs accs = {none, none, none, none, none, none, none, none};
@@ -222,47 +239,49 @@ VEC_INLINE void tile_int8_half(enum dtype dtype, uint32_t rows, const struct int
     for (uint32_t j = h * n_words; j < (h + 1) * n_words; j++) {
         struct tile_int8_words word = tile_int8_open(how, w, j);
 
-        tile_int8_rows(how, rows, &word, x->codes[j], &accs);
+        tile_int8_rows(how, rows, &word, x->codes + j * TILE_INT8_ROWS * int8_x_bytes(how), &accs);
     }
-    tile_int8_end(dtype, w, x, 0, h, accs.row0, sums);
+    tile_int8_end(dtype, how, w, x, 0, h, accs.row0, sums);
     if (rows > 1) {
-        tile_int8_end(dtype, w, x, 1, h, accs.row1, sums);
+        tile_int8_end(dtype, how, w, x, 1, h, accs.row1, sums);
     }
     if (rows > 2) {
-        tile_int8_end(dtype, w, x, 2, h, accs.row2, sums);
+        tile_int8_end(dtype, how, w, x, 2, h, accs.row2, sums);
     }
     if (rows > 3) {
-        tile_int8_end(dtype, w, x, 3, h, accs.row3, sums);
+        tile_int8_end(dtype, how, w, x, 3, h, accs.row3, sums);
     }
     if (rows > 4) {
-        tile_int8_end(dtype, w, x, 4, h, accs.row4, sums);
+        tile_int8_end(dtype, how, w, x, 4, h, accs.row4, sums);
     }
     if (rows > 5) {
-        tile_int8_end(dtype, w, x, 5, h, accs.row5, sums);
+        tile_int8_end(dtype, how, w, x, 5, h, accs.row5, sums);
     }
     if (rows > 6) {
-        tile_int8_end(dtype, w, x, 6, h, accs.row6, sums);
+        tile_int8_end(dtype, how, w, x, 6, h, accs.row6, sums);
     }
     if (rows > 7) {
-        tile_int8_end(dtype, w, x, 7, h, accs.row7, sums);
+        tile_int8_end(dtype, how, w, x, 7, h, accs.row7, sums);
     }
 }
 
-/* See gemm_tile_fn; dtype and rows are constants. */
-VEC_INLINE void tile_int8_compute(enum dtype dtype, uint32_t rows, const struct gemm_tile *tile)
+/* See gemm_tile_fn; dtype, wide and rows are constants. */
+VEC_INLINE void tile_int8_compute(enum dtype dtype, bool wide, uint32_t rows,
+                                  const struct gemm_tile *tile)
 {
+    const enum int8_sum how = int8_sum_of(dtype, wide);
     const struct int8_weights *w = tile->w;
-    const struct int8_x *x = tile->x;
+    const uint8_t *x = tile->x;
     const uint8_t *fetch = tile->fetch;
     float *sums = tile->sums;
 
     for (uint32_t i = 0; !tile->add && i < rows * PACKED_LANES; i += VEC_LANES) {
         vec_store(sums + i, vec_zero());
     }
-    for (uint32_t n = tile->n / QUANT_GROUP; n > 0; n--, w++, x++) {
+    for (uint32_t n = tile->n / QUANT_GROUP; n > 0; n--, w++, x += tile_int8_x_bytes(how)) {
         fetch = gemm_fetch(tile, false, fetch);
         for (uint32_t h = 0; h < INT8_WORDS / int8_scale_words(dtype); h++) {
-            tile_int8_half(dtype, rows, w, x, h, sums);
+            tile_int8_half(dtype, how, rows, w, (const void *)x, h, sums);
         }
         __asm__("" : "+r"(sums)); /* or gcc keeps the sums in registers that are not there */
     }

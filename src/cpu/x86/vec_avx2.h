@@ -330,12 +330,36 @@ VEC_INLINE veci vec_sign_bytes(veci a, veci b)
     return _mm256_sign_epi8(a, b);
 }
 
+/* The even, or the odd, bytes, signed, as halves. */
+VEC_INLINE veci vec_even_bytes(veci a)
+{
+    return _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8);
+}
+
+VEC_INLINE veci vec_odd_bytes(veci a)
+{
+    return _mm256_srai_epi16(a, 8);
+}
+
 #if VEC_DOT
+
+/* sum + the two products of every word's signed halves. */
+VEC_INLINE veci vec_dot_halves(veci sum, veci a, veci b)
+{
+    return _mm256_dpwssd_avx_epi32(sum, a, b);
+}
 
 /* sum + the four products of every word, in 32 bits. a is unsigned, b signed. */
 VEC_INLINE veci vec_dot_bytes(veci sum, veci a, veci b)
 {
     return _mm256_dpbusd_avx_epi32(sum, a, b);
+}
+
+#else
+
+VEC_INLINE veci vec_dot_halves(veci sum, veci a, veci b)
+{
+    return vec_now(_mm256_add_epi32(sum, _mm256_madd_epi16(a, b)));
 }
 
 #endif

@@ -299,6 +299,23 @@ VEC_INLINE veci vec_sign_bytes(veci a, veci b)
     return _mm512_mask_sub_epi8(a, _mm512_movepi8_mask(b), _mm512_setzero_si512(), a);
 }
 
+/* The even, or the odd, bytes, signed, as halves. */
+VEC_INLINE veci vec_even_bytes(veci a)
+{
+    return _mm512_srai_epi16(_mm512_slli_epi16(a, 8), 8);
+}
+
+VEC_INLINE veci vec_odd_bytes(veci a)
+{
+    return _mm512_srai_epi16(a, 8);
+}
+
+/* sum + the two products of every word's signed halves. */
+VEC_INLINE veci vec_dot_halves(veci sum, veci a, veci b)
+{
+    return _mm512_dpwssd_epi32(sum, a, b);
+}
+
 /* sum + the four products of every word, in 32 bits. a is unsigned, b signed. */
 VEC_INLINE veci vec_dot_bytes(veci sum, veci a, veci b)
 {

@@ -24,6 +24,8 @@ typedef float vecf __attribute__((vector_size(VEC_LANES * 4)));
 typedef uint32_t veci __attribute__((vector_size(VEC_LANES * 4)));
 typedef int32_t vec_signed __attribute__((vector_size(VEC_LANES * 4)));
 typedef uint8_t vec_bytes __attribute__((vector_size(VEC_LANES * 4)));
+typedef uint16_t vec_halves __attribute__((vector_size(VEC_LANES * 4)));
+typedef int16_t vec_signed_halves __attribute__((vector_size(VEC_LANES * 4)));
 typedef int8_t vec_signed_bytes __attribute__((vector_size(VEC_LANES * 4)));
 
 VEC_CALL void vec_leave(void)
@@ -361,6 +363,29 @@ VEC_CALL veci vec_sign_bytes(veci a, veci b)
     vec_signed_bytes mask = (vec_signed_bytes)b < 0;
 
     return (veci)(((vec_signed_bytes)a ^ mask) - mask);
+}
+
+/* The even, or the odd, bytes, signed, as halves. */
+VEC_CALL veci vec_even_bytes(veci a)
+{
+    return (veci)((vec_signed_halves)((vec_halves)a << 8) >> 8);
+}
+
+VEC_CALL veci vec_odd_bytes(veci a)
+{
+    return (veci)((vec_signed_halves)a >> 8);
+}
+
+/* sum + the two products of every word's signed halves. */
+VEC_CALL veci vec_dot_halves(veci sum, veci a, veci b)
+{
+    vec_signed_halves u = (vec_signed_halves)a;
+    vec_signed_halves s = (vec_signed_halves)b;
+
+    for (uint32_t i = 0; i < sizeof(u) / sizeof(int16_t); i++) {
+        sum[i / 2] += (uint32_t)(u[i] * s[i]);
+    }
+    return sum;
 }
 
 /* sum + the four products of every word, in 32 bits. a is unsigned, b signed. */
