@@ -24,7 +24,9 @@ struct block {
     uint32_t row;  /* rows [row, row + n_rows) of x */
     uint32_t n_rows;
     uint32_t n_tiles;
-    uint32_t panel; /* panels [panel, panel + n_panels) */
+    uint32_t rows_each; /* of a tile, */
+    uint32_t n_taller;  /* of which the first have one more */
+    uint32_t panel;     /* panels [panel, panel + n_panels) */
     uint32_t n_panels;
     uint32_t x_cols;  /* columns of x */
     uint8_t *x;       /* packed, [n_tiles][x_cols / granule] of isa->x_granule bytes */
@@ -33,10 +35,11 @@ struct block {
     size_t level;     /* floats from one level to the next */
 };
 
-/* The block's rows are cut into tiles whose heights differ by one at most: where tile t begins. */
-static uint32_t tile_begin(const struct block *block, uint32_t t)
+/* The block's rows are cut into tiles whose heights differ by one at most, the taller ones first:
+ * the height of tile t. */
+static uint32_t tile_rows(const struct block *block, uint32_t t)
 {
-    return (uint32_t)((uint64_t)t * block->n_rows / block->n_tiles);
+    return block->rows_each + (t < block->n_taller ? 1 : 0);
 }
 
 /* Column k of tile t, packed; k is a multiple of the granule. */
@@ -78,15 +81,14 @@ static struct fetch fetch_next(const struct block *block, uint32_t k)
     return fetch;
 }
 
-/* Where rows of x go to, before they are written. */
-static void fetch_outputs(const struct block *block, uint32_t row, uint32_t end)
+/* Where n rows of x go to, before they are written. */
+static void fetch_outputs(const struct block *block, uint32_t row, uint32_t n)
 {
     const struct cpu_matmul *args = block->args;
+    const float *y =
+        args->y + (size_t)(block->row + row) * args->y_stride + block->panel * PACKED_LANES;
 
-    for (; row < end; row++) {
-        const float *y =
-            args->y + (block->row + row) * args->y_stride + block->panel * PACKED_LANES;
-
+    for (; n > 0; n--, y += args->y_stride) {
         for (uint32_t p = 0; p < block->n_panels; p++) {
             __builtin_prefetch(y + p * PACKED_LANES, 1, 2);
         }
@@ -105,38 +107,38 @@ struct columns {
 static void tiles(const struct block *block, const void *w, const struct columns *columns, bool add,
                   float *sums)
 {
-    const uint32_t k = columns->k;
-    const uint32_t n = columns->n;
     const struct cpu_matmul *args = block->args;
-    uint32_t outputs = block->n_panels * PACKED_LANES;
-    gemm_tile_fn *const *tile =
+    const struct fetch fetch = fetch_next(block, columns->k + columns->n);
+    const size_t n_lines = div_up(fetch.code_lines, block->n_tiles); /* with each tile */
+    const uint8_t *fetch_all = fetch.codes + fetch.code_lines * CACHE_LINE;
+    const size_t x_bytes = (size_t)block->x_cols / block->isa->granule * block->isa->x_granule;
+    const bool last = columns->k + columns->n == args->w->cols;
+    gemm_tile_fn *const *of_rows =
         (block->pairs ? block->isa->tile_bf16 : block->isa->tile)[block->n_panels];
-    gemm_tile_fn *any = block->isa->tile_any;
-    const struct fetch fetch = fetch_next(block, k + n);
-    size_t n_lines = div_up(fetch.code_lines, block->n_tiles); /* with each tile */
+    struct gemm_tile tile = {
+        .w = w,
+        .panel_bytes =
+            args->w->dtype == DTYPE_BF16_12 ? GEMM_PAIRS_BYTES : args->w->panel_code_bytes,
+        .x = tile_x(block, 0, columns->x_k),
+        .sums = sums,
+        .panels = block->n_panels,
+        .n = columns->n,
+        .add = add,
+        .fetch = fetch.codes,
+        .fetch_panel_bytes = args->w->panel_code_bytes,
+        .fetch_lines = (uint32_t)div_up(n_lines, div_up(columns->n, 32)),
+    };
 
-    for (uint32_t t = 0; t < block->n_tiles; t++) {
-        uint32_t row = tile_begin(block, t);
-        uint32_t end = tile_begin(block, t + 1);
-
-        if (k + n == args->w->cols) {
-            fetch_outputs(block, row, end);
+    for (uint32_t t = 0, row = 0; t < block->n_tiles; t++, row += tile.rows) {
+        tile.rows = tile_rows(block, t);
+        tile.fetch_end = MIN(tile.fetch + n_lines * CACHE_LINE, fetch_all);
+        if (last) {
+            fetch_outputs(block, row, tile.rows);
         }
-        (any != NULL ? any : tile[end - row])(&(struct gemm_tile){
-            .w = w,
-            .panel_bytes =
-                args->w->dtype == DTYPE_BF16_12 ? GEMM_PAIRS_BYTES : args->w->panel_code_bytes,
-            .x = tile_x(block, t, columns->x_k),
-            .sums = sums + (size_t)row * outputs,
-            .rows = end - row,
-            .panels = block->n_panels,
-            .n = n,
-            .add = add,
-            .fetch = fetch.codes + MIN(t * n_lines, fetch.code_lines) * CACHE_LINE,
-            .fetch_end = fetch.codes + MIN((t + 1) * n_lines, fetch.code_lines) * CACHE_LINE,
-            .fetch_panel_bytes = args->w->panel_code_bytes,
-            .fetch_lines = (uint32_t)div_up(n_lines, div_up(n, 32)),
-        });
+        (block->isa->tile_any != NULL ? block->isa->tile_any : of_rows[tile.rows])(&tile);
+        tile.x = (const uint8_t *)tile.x + x_bytes;
+        tile.sums += (size_t)tile.rows * block->n_panels * PACKED_LANES;
+        tile.fetch = tile.fetch_end;
     }
 }
 
@@ -206,6 +208,18 @@ static uint32_t leaf(const struct block *block, uint32_t k0, uint32_t k1, uint32
     return columns.x_k;
 }
 
+/* The root of one row: n sums, most often those of all panels. */
+static void write_root(const float *sums, size_t n, float *y)
+{
+    if (n == PACKED_LANES * GEMM_PANELS_MAX) { /* constants, so that no call is made */
+        memcpy(y, sums, PACKED_LANES * GEMM_PANELS_MAX * sizeof(float));
+    } else if (n == PACKED_LANES) {
+        memcpy(y, sums, PACKED_LANES * sizeof(float));
+    } else {
+        memcpy(y, sums, n * sizeof(float));
+    }
+}
+
 static void write_roots(const struct block *block)
 {
     const struct cpu_matmul *args = block->args;
@@ -218,11 +232,7 @@ static void write_roots(const struct block *block)
         float *y = args->y + block->row * args->y_stride + r * args->root_stride + first;
 
         for (uint32_t i = 0; i < block->n_rows; i++) {
-            if (n == PACKED_LANES * GEMM_PANELS_MAX) { /* a constant, so that no call is made */
-                memcpy(y, sums, PACKED_LANES * GEMM_PANELS_MAX * sizeof(float));
-            } else {
-                memcpy(y, sums, n * sizeof(float));
-            }
+            write_root(sums, n, y);
             y += args->y_stride;
             sums += outputs;
         }
@@ -249,11 +259,11 @@ static void panels(const struct block *block)
 /* The block's rows of x, tile by tile. */
 static void pack(const struct block *block)
 {
-    for (uint32_t t = 0; t < block->n_tiles; t++) {
-        uint32_t row = tile_begin(block, t);
+    uint32_t row = block->row;
 
-        block->isa->pack(block->args, block->row + row, tile_begin(block, t + 1) - row,
-                         tile_x(block, t, 0));
+    for (uint32_t t = 0; t < block->n_tiles; t++) {
+        block->isa->pack(block->args, row, tile_rows(block, t), tile_x(block, t, 0));
+        row += tile_rows(block, t);
     }
 }
 
@@ -302,6 +312,8 @@ void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack
     for (uint32_t b = 0; b < n_blocks; b++) {
         block.n_rows = (uint32_t)((uint64_t)(b + 1) * args->m / n_blocks) - block.row;
         block.n_tiles = (uint32_t)div_up(block.n_rows, block.tall);
+        block.rows_each = block.n_rows / block.n_tiles;
+        block.n_taller = block.n_rows % block.n_tiles;
         block.sums = (float *)(tile_x(&block, block.n_tiles, 0) + GEMM_PACK_MORE);
         pack(&block);
         for (block.panel = args->panel_begin; block.panel < args->panel_end;

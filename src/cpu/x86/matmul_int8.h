@@ -75,7 +75,8 @@ VEC_INLINE void matmul_int8(enum dtype dtype, bool wide, const struct cpu_matmul
         .rows = TILE_INT8_ROWS,                                                                 \
         .integers = true,                                                                       \
         .granule = QUANT_GROUP,                                                                 \
-        .x_granule = sizeof(struct int8_x) + QUANT_GROUP * TILE_INT8_ROWS * (wide ? 2 : 1),     \
+        .x_granule = sizeof(struct int8_x) +                                                    \
+                     QUANT_GROUP * TILE_INT8_ROWS * (wide || TILE_INT8_SPLITS(type) ? 2 : 1),   \
         .pack = pack_##name,                                                                    \
         .panels = 1,                                                                            \
         .weight_bytes = GEMM_BLOCK_COLS / QUANT_GROUP * sizeof(struct int8_weights),            \

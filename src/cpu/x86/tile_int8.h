@@ -15,6 +15,16 @@
 
 enum { TILE_INT8_ROWS = VEC_LANES == 16 ? 8 : 4 };
 
+/* Whether tiles split signed codes of this type into halves and x's codes with them: as many
+ * instructions as turning x's signs for products of bytes, but of kinds that more units have. */
+#define TILE_INT8_SPLITS(dtype) \
+    (!VEC_DOT && !VEC_SIGNED && ((dtype) == DTYPE_Q8_0 || (dtype) == DTYPE_Q6_K))
+
+VEC_INLINE enum int8_sum tile_int8_sum_of(enum dtype dtype, bool wide)
+{
+    return int8_sum_of(dtype, wide || TILE_INT8_SPLITS(dtype));
+}
+
 /* A group of 32 columns of a panel. */
 struct int8_weights {
     uint8_t first[INT8_WORDS][64];  /* as int8_factor gives them, 16 lanes */
@@ -42,7 +52,7 @@ VEC_INLINE uint32_t tile_int8_x_bytes(enum int8_sum how)
 VEC_INLINE void tile_int8_unpack(enum dtype dtype, bool wide, const struct packed *w,
                                  uint32_t panel, uint32_t k, uint32_t n, struct int8_weights *out)
 {
-    const enum int8_sum how = int8_sum_of(dtype, wide);
+    const enum int8_sum how = tile_int8_sum_of(dtype, wide);
     const uint8_t *codes = w->codes + panel * w->panel_code_bytes;
     const uint8_t *scales = w->scales + panel * w->panel_scale_bytes;
 
@@ -71,14 +81,35 @@ VEC_INLINE void tile_int8_unpack(enum dtype dtype, bool wide, const struct packe
     }
 }
 
+/* The codes of group `at` of x (counted through all rows), as those of row i. */
+VEC_INLINE void tile_int8_codes(enum int8_sum how, bool wide, const struct quant *q, size_t at,
+                                uint32_t i, struct int8_x *out)
+{
+    const uint32_t bytes = int8_x_bytes(how);
+
+    for (uint32_t j = 0; j < INT8_WORDS; j++) {
+        uint8_t *to = out->codes + (j * TILE_INT8_ROWS + i) * bytes;
+
+        if (how == INT8_WIDE && !wide) {
+            const int8_t *from = q->codes + at * QUANT_GROUP + 4 * j;
+            const int16_t codes[4] = {from[0], from[2], from[1], from[3]}; /* quant_wide_at */
+
+            memcpy(to, codes, sizeof(codes));
+        } else {
+            const uint8_t *from = wide ? (const uint8_t *)(q->wide + at * QUANT_GROUP)
+                                       : (const uint8_t *)(q->codes + at * QUANT_GROUP);
+
+            memcpy(to, from + j * bytes, bytes);
+        }
+    }
+}
+
 /* See gemm_pack_fn. Rows beyond the last get the last one's values. */
 VEC_INLINE void tile_int8_pack(enum dtype dtype, bool wide, const struct cpu_matmul *args,
                                uint32_t row, uint32_t n, uint8_t *out)
 {
-    const enum int8_sum how = int8_sum_of(dtype, wide);
-    const uint32_t bytes = int8_x_bytes(how);
+    const enum int8_sum how = tile_int8_sum_of(dtype, wide);
     const struct quant *q = &args->q;
-    const uint8_t *codes = wide ? (const uint8_t *)q->wide : (const uint8_t *)q->codes;
 
     for (uint32_t g = 0; g < q->n_groups; g++, out += tile_int8_x_bytes(how)) {
         struct int8_x *x = (void *)out;
@@ -86,10 +117,7 @@ VEC_INLINE void tile_int8_pack(enum dtype dtype, bool wide, const struct cpu_mat
         for (uint32_t i = 0; i < TILE_INT8_ROWS; i++) {
             size_t at = (size_t)(row + MIN(i, n - 1)) * q->n_groups + g;
 
-            for (uint32_t j = 0; j < INT8_WORDS; j++) {
-                memcpy(x->codes + (j * TILE_INT8_ROWS + i) * bytes,
-                       codes + (at * INT8_WORDS + j) * bytes, bytes);
-            }
+            tile_int8_codes(how, wide, q, at, i, x);
             x->scale[i] = q->scales[at];
             if (packed_has_minimum(dtype)) {
                 x->sum[i] = q->scales[at] * (float)q->sums[at];
@@ -269,7 +297,7 @@ VEC_INLINE void tile_int8_half(enum dtype dtype, enum int8_sum how, uint32_t row
 VEC_INLINE void tile_int8_compute(enum dtype dtype, bool wide, uint32_t rows,
                                   const struct gemm_tile *tile)
 {
-    const enum int8_sum how = int8_sum_of(dtype, wide);
+    const enum int8_sum how = tile_int8_sum_of(dtype, wide);
     const struct int8_weights *w = tile->w;
     const uint8_t *x = tile->x;
     const uint8_t *fetch = tile->fetch;
