@@ -155,12 +155,24 @@ static void prepare_tile(const struct attn_job *job, struct tile *tile, float *s
     load_queries(job, tile);
 }
 
-/* The K of one block of the tile's keys. */
-static const uint8_t *tile_block(const struct attn_job *job, const struct tile *tile,
+/* The K of one block of the tile's keys, or of another head's. */
+static const uint8_t *tile_block(const struct attn_job *job, const struct tile *tile, uint32_t head,
                                  uint32_t block)
 {
     return kv_page_head(job->args->kv, &job->layout, tile->segment->pages[block], job->args->layer,
-                        tile->kv_head);
+                        head);
+}
+
+/* The K that is read after this block: behind the last one that of the tile which this thread most
+ * likely takes next, for with one row in a segment there is a tile to a head. */
+static const uint8_t *tile_next(const struct attn_job *job, const struct tile *tile, uint32_t block)
+{
+    uint32_t head = tile->kv_head + job->device->n_threads;
+
+    if (block + 1 < tile->n_blocks) {
+        return tile_block(job, tile, tile->kv_head, block + 1);
+    }
+    return tile_block(job, tile, MIN(head, job->args->kv->n_kv_heads - 1), 0);
 }
 
 static void compute_tile(const struct attn_job *job, struct tile *tile, float *kernel_scratch)
@@ -172,8 +184,7 @@ static void compute_tile(const struct attn_job *job, struct tile *tile, float *k
     uint32_t n = 0;
 
     for (uint32_t block = 0; block < tile->n_blocks; block++) {
-        const uint8_t *k =
-            kv_page_head(kv, &job->layout, tile->segment->pages[block], args->layer, tile->kv_head);
+        const uint8_t *k = tile_block(job, tile, tile->kv_head, block);
         struct partial *top = &tile->stack[n++];
 
         for (uint32_t i = 0; i < n_q; i++) {
@@ -183,7 +194,7 @@ static void compute_tile(const struct attn_job *job, struct tile *tile, float *k
         }
         kernels->attn_block(&(struct cpu_attn_block){
             .k = k,
-            .next = tile_block(job, tile, MIN(block + 1, tile->n_blocks - 1)),
+            .next = tile_next(job, tile, block),
             .v = k + job->layout.v_offset,
             .head_dim = kv->head_dim,
             .kv = kv->type,

@@ -79,6 +79,7 @@ static void check_block(struct kernel_fixture *fixture, bool bf16, uint32_t head
     }
     fill_valid(&fixture->random, pattern, n_q, valid);
     args.k = keys.codes;
+    args.next = keys.codes;
     args.v = values.codes;
     args.m = expected.m;
     args.l = expected.l;
@@ -175,6 +176,7 @@ static void test_block_zero_scores(void **state)
             panel[32 * 16 + j % 16] = second;
         }
         args.k = keys.codes;
+        args.next = keys.codes;
         args.v = values.codes;
         args.m = &m[0];
         args.l = &l[0];

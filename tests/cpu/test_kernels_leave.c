@@ -172,6 +172,7 @@ static void test_attention(void **state)
             clear_upper();
             fixture->levels[i / 2].attn_block(&(struct cpu_attn_block){
                 .k = page,
+                .next = page,
                 .v = page,
                 .head_dim = HEAD_DIM,
                 .kv = i % 2 == 0 ? KV_BF16 : KV_F32,

@@ -17,6 +17,7 @@
 #pragma once
 
 #include "cpu/x86/attention_int8.h"
+#include "cpu/x86/attention_stream.h"
 #include "cpu/x86/canon_vec.h"
 #include "cpu/x86/matmul.h"
 #include "cpu/x86/rows.h"
@@ -34,18 +35,35 @@ struct attn {
     float *scratch; /* of the products */
 };
 
-/* As matrix products; rows and columns as given, m rows of x. */
-static void attn_product(const struct attn *attn, struct packed *w, uint32_t panels, uint32_t m,
-                         struct cpu_matmul *args)
+/* m rows of x times w, of which `outputs` rows count, read on as `next`: as it lies for a few rows
+ * of x, else as matrix products. */
+static void attn_product(const struct attn *attn, struct packed *w, uint32_t outputs, uint32_t m,
+                         const uint8_t *next, struct cpu_matmul *args)
 {
     uint32_t bounds[2] = {0, w->cols};
     uint8_t merges[1] = {0};
 
+    if (attn->args->kv == KV_BF16 && m <= STREAM_ROWS) {
+        stream_product(&(struct stream){
+            .w = w->codes,
+            .next = next,
+            .bytes = w->n_panels * w->panel_code_bytes,
+            .panel_bytes = w->panel_code_bytes,
+            .n_outputs = outputs,
+            .n = w->cols,
+            .x = args->x,
+            .x_stride = args->x_stride,
+            .y = args->y,
+            .y_stride = args->y_stride,
+            .m = m,
+        });
+        return;
+    }
     w->leaves = (struct leaf_plan){
         .n_leaves = 1, .n_roots = 1, .depth = 1, .bounds = bounds, .merges = merges};
     args->w = w;
     args->m = m;
-    args->panel_end = panels;
+    args->panel_end = (uint32_t)div_up(outputs, PACKED_LANES);
     args->scratch = attn->scratch;
     if (attn->args->kv == KV_BF16) {
         matmul_bf16(args);
@@ -99,7 +117,7 @@ static void attn_scores(const struct attn *attn)
     ENSURE(packed_init(&keys, args->kv == KV_BF16 ? DTYPE_BF16 : DTYPE_F32, ATTN_KEYS,
                        args->head_dim));
     packed_attach(&keys, args->k);
-    attn_product(attn, &keys, (uint32_t)div_up(attn_most(attn), PACKED_LANES), attn->n,
+    attn_product(attn, &keys, (uint32_t)round_up(attn_most(attn), PACKED_LANES), attn->n, args->v,
                  &(struct cpu_matmul){
                      .x = args->q + attn->first * args->q_stride,
                      .x_stride = args->q_stride,
@@ -226,7 +244,7 @@ static void attn_values(const struct attn *attn)
                 values.cols = MAX(values.cols, valid[j]);
             }
         }
-        attn_product(attn, &values, values.n_panels, run,
+        attn_product(attn, &values, args->head_dim, run, args->next,
                      &(struct cpu_matmul){
                          .x = attn->p + i * ATTN_KEYS,
                          .x_stride = ATTN_KEYS,
