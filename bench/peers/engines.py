@@ -94,8 +94,9 @@ class LlamaCpp:
         test = ["-p", 0, "-n", n_tokens, "-d", n_prompt]
         if what.startswith("prefill"):
             test = ["-p", n_prompt, "-n", 0]
-        repetitions = 1 if "8k" in what else REPETITIONS
-        return llama_rate(output([self.folder / "llama-bench", *common, *test, "-r", repetitions, "-o", "json"]))
+        # at 8k the warm-up would compute the whole prompt a second time, for minutes
+        repeat = ["-r", 1, "--no-warmup"] if "8k" in what else ["-r", REPETITIONS]
+        return llama_rate(output([self.folder / "llama-bench", *common, *test, *repeat, "-o", "json"]))
 
     def first_token(self):
         return first_output_s([self.folder / "llama-completion", "-m", self.model, "-t", self.threads, "-p",
