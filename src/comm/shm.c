@@ -8,7 +8,8 @@
 static enum status barrier(struct comm *comm, struct err *err)
 {
     struct shm *shm = (struct shm *)comm;
-    enum status status = shm_enter(shm, &(struct shm_call){.operation = COMM_BARRIER}, err);
+    const struct shm_call call = {.what = shm_what(COMM_BARRIER, 0, 0, 0, 0)};
+    enum status status = shm_enter(shm, &call, err);
 
     if (status == STATUS_OK) {
         status = shm_step(shm, err);
@@ -43,12 +44,30 @@ static enum status run_collective(struct shm *shm, const struct comm_call *call,
     }
 }
 
-/* Waits for the messages under way, as a call of its own. */
+static enum status enter_message(struct shm *shm, const struct comm_call *call, struct err *err)
+{
+    const struct shm_call published = {.count = call->data.count,
+                                       .what = shm_what(call->operation, call->data.type, 0, 0, 0)};
+
+    return shm_enter(shm, &published, err);
+}
+
+static enum status run_message(struct shm *shm, const struct comm_call *call, struct err *err)
+{
+    enum status status = enter_message(shm, call, err);
+    struct shm_message message;
+
+    if (status == STATUS_OK && !shm_message_at_once(shm, call)) {
+        shm_message_add(shm, &message, call);
+        status = shm_message_finish(shm, err);
+    }
+    return shm_finish(shm, status);
+}
+
+/* Waits for the messages of a group, as a call of its own. */
 static enum status finish_messages(struct shm *shm, const struct comm_call *call, struct err *err)
 {
-    const struct shm_call published = {
-        .operation = call->operation, .count = call->data.count, .type = call->data.type};
-    enum status status = shm_enter(shm, &published, err);
+    enum status status = enter_message(shm, call, err);
 
     if (status == STATUS_OK) {
         status = shm_message_finish(shm, err);
@@ -85,14 +104,12 @@ static enum status run_group(struct shm *shm, const struct comm_call *calls, siz
 static enum status run(struct comm *comm, const struct comm_call *calls, size_t n, struct err *err)
 {
     struct shm *shm = (struct shm *)comm;
-    struct shm_message message;
 
     if (n > 1) {
         return run_group(shm, calls, n, err);
     }
     if (is_message(calls)) {
-        shm_message_add(shm, &message, calls);
-        return finish_messages(shm, calls, err);
+        return run_message(shm, calls, err);
     }
     return run_collective(shm, calls, err);
 }

@@ -16,31 +16,66 @@ enum {
     SHM_RESULT_AT = SHM_ROOTS_MAX * SHM_PIECE_BYTES,
     SHM_COUNTS_AT = SHM_RESULT_AT + SHM_PIECE_BYTES,
     SHM_SLOT_BYTES = SHM_COUNTS_AT + 5 * SHM_LINE,
-    SHM_TINY_BYTES = 8,
 };
 
 /* What a rank says it calls. All before first must be the same everywhere. Nothing here is trusted.
  */
 struct shm_call {
     uint64_t count;
-    uint32_t operation; /* enum comm_operation */
-    uint32_t type;
-    uint32_t reduction;
-    uint32_t root;
-    uint32_t n_leaves;
-    uint32_t unused;
-    uint32_t first; /* leaf range of sum_tree */
-    uint32_t n_owned;
-    uint64_t scale;            /* bytes of it, of premul_sum */
-    char data[SHM_TINY_BYTES]; /* a vector so short that it needs no slot: this is the line that
-                                  readers wait for */
+    uint64_t what; /* shm_what */
+    uint32_t
+        first; /* leaf range of sum_tree; of a short all_to_allv between two ranks (of others */
+    uint32_t n_owned; /* UINT32_MAX): elements to and from the other */
+    uint64_t scale;   /* bytes of it, of premul_sum */
 };
 
-/* Written by its rank alone; call is valid while step is the reader's own number. */
+/* A vector so short needs no slot: it goes with the call, if it is very short in the very line that
+ * readers wait for. */
+enum {
+    SHM_TINY_BYTES = SHM_LINE - sizeof(uint64_t) - sizeof(struct shm_call),
+    SHM_TINY_HEAD = SHM_TINY_BYTES - CACHE_LINE, /* of it in that line */
+};
+
+/* Written by its rank alone; call and data are valid while step is the reader's own number. */
 struct shm_arrival {
     _Alignas(SHM_LINE) _Atomic uint32_t step;
     struct shm_call call;
+    char data[SHM_TINY_BYTES];
 };
+
+_Static_assert(sizeof(struct shm_arrival) == SHM_LINE, "one pair of lines");
+
+/* The parts of shm_call.what, in one word that is put together, copied and compared at once. */
+static inline uint64_t shm_what(uint32_t operation, uint32_t type, uint32_t reduction,
+                                uint32_t root, uint32_t n_leaves)
+{
+    return operation | type << 8 | reduction << 16 | root << 24 | (uint64_t)n_leaves << 32;
+}
+
+static inline uint32_t shm_operation_of(const struct shm_call *call)
+{
+    return call->what & 0xff;
+}
+
+static inline uint32_t shm_type_of(const struct shm_call *call)
+{
+    return call->what >> 8 & 0xff;
+}
+
+static inline uint32_t shm_reduction_of(const struct shm_call *call)
+{
+    return call->what >> 16 & 0xff;
+}
+
+static inline uint32_t shm_root_of(const struct shm_call *call)
+{
+    return call->what >> 24 & 0xff;
+}
+
+static inline uint32_t shm_n_leaves_of(const struct shm_call *call)
+{
+    return (uint32_t)(call->what >> 32);
+}
 
 enum shm_state { SHM_EMPTY, SHM_JOINED, SHM_LEFT, SHM_ABORTED, SHM_FAILED };
 
@@ -66,10 +101,10 @@ struct shm_chunk {
     uint32_t type;                              /* of the message */
     uint64_t count;
     uint64_t lies_at; /* not 0: the message is not here but there, in the sender's memory */
-    char data[(16 << 10) - 24];
+    _Alignas(32) char data[(16 << 10) - 32];
 };
 
-enum { SHM_CHUNKS = 8 };
+enum { SHM_CHUNKS = 8, SHM_CHUNK_HEAD = CACHE_LINE - offsetof(struct shm_chunk, data) };
 
 /* Messages from one rank to another: a ring of chunks. */
 struct shm_channel {

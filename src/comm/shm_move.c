@@ -20,8 +20,8 @@ static void copy(void *out, const void *in, size_t bytes)
 static struct shm_call describe(enum comm_operation operation, const struct comm_data *data,
                                 uint32_t root)
 {
-    return (struct shm_call){
-        .operation = operation, .count = data->count, .type = data->type, .root = root};
+    return (struct shm_call){.count = data->count,
+                             .what = shm_what(operation, data->type, 0, root, 0)};
 }
 
 /* Whether what each rank gives is large enough to be read where it lies, and all can do that. */
@@ -124,15 +124,16 @@ enum status shm_all_gather(struct comm *comm, const struct comm_data *data, stru
     for (size_t at = 0; status == STATUS_OK && (at == 0 || at < bytes); at += MOVE_BYTES) {
         size_t n = MIN(MOVE_BYTES, bytes - at);
 
-        copy(shm_own_vector(shm, bytes), in + at, n);
+        shm_put_vector(shm, bytes, in + at, n);
         shm_step_begin(shm);
         copy(out + comm->rank * bytes + at, in + at, n);
-        status = shm_step_end(shm, err);
+        status = shm_step_await(shm, err);
         for (uint32_t r = 0; r < comm->n_ranks && status == STATUS_OK; r++) {
             if (r != comm->rank) {
                 copy(out + r * bytes + at, shm_vector(shm, r, bytes), n);
             }
         }
+        shm_wake_sleepers(shm);
         shm->turn++;
     }
     return shm_finish(shm, status);
@@ -157,25 +158,20 @@ enum status shm_broadcast(struct comm *comm, const struct comm_data *data, uint3
         size_t n = MIN(MOVE_BYTES, bytes - at);
 
         if (comm->rank == root) {
-            copy(shm_own_vector(shm, bytes), in + at, n);
+            shm_put_vector(shm, bytes, in + at, n);
         }
         shm_step_begin(shm);
         if (comm->rank == root) {
             copy(out + at, in + at, n);
         }
-        status = shm_step_end(shm, err);
+        status = shm_step_await(shm, err);
         if (comm->rank != root && status == STATUS_OK) {
             copy(out + at, shm_vector(shm, root, bytes), n);
         }
+        shm_wake_sleepers(shm);
         shm->turn++;
     }
     return shm_finish(shm, status);
-}
-
-/* The place in rank's slot for what goes to peer. */
-static char *slot_to(const struct shm *shm, uint32_t rank, uint32_t peer)
-{
-    return shm_slot(shm, rank) + (size_t)peer * SHM_PIECE_BYTES;
 }
 
 enum status shm_all_to_all(struct shm *shm, const struct comm_data *data, struct err *err)
@@ -200,17 +196,18 @@ enum status shm_all_to_all(struct shm *shm, const struct comm_data *data, struct
 
         for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
             if (r != rank) {
-                copy(slot_to(shm, rank, r), in + r * bytes + at, n);
+                shm_put_block(shm, r, in + r * bytes + at, n);
             }
         }
         shm_step_begin(shm);
         copy(out + rank * bytes + at, in + rank * bytes + at, n);
-        status = shm_step_end(shm, err);
+        status = shm_step_await(shm, err);
         for (uint32_t r = 0; r < shm->comm.n_ranks && status == STATUS_OK; r++) {
             if (r != rank) {
-                copy(out + r * bytes + at, slot_to(shm, r, rank), n);
+                copy(out + r * bytes + at, shm_block(shm, r, n), n);
             }
         }
+        shm_wake_sleepers(shm);
         shm->turn++;
     }
     return shm_finish(shm, status);
@@ -263,7 +260,7 @@ static enum status check_counts(struct shm *shm, uint64_t *ret_most, struct err 
             if (sent != expected) {
                 return shm_fail(shm, err, STATUS_INVALID,
                                 "rank %u sends %llu %s to rank %u, which receives %llu", a,
-                                (unsigned long long)sent, shm_type_name(shm->call.type), b,
+                                (unsigned long long)sent, shm_type_name(shm_type_of(&shm->call)), b,
                                 (unsigned long long)expected);
             }
             most = MAX(most, sent);
@@ -277,6 +274,12 @@ static enum status check_counts(struct shm *shm, uint64_t *ret_most, struct err 
 static size_t part(size_t count, size_t at, size_t piece)
 {
     return count > at ? MIN(piece, count - at) : 0;
+}
+
+/* The place in rank's slot for what goes to peer. */
+static char *slot_to(const struct shm *shm, uint32_t rank, uint32_t peer)
+{
+    return shm_slot(shm, rank) + (size_t)peer * SHM_PIECE_BYTES;
 }
 
 /* A piece of each block to others into the slot, but nothing of those of at least so many bytes. */
@@ -377,24 +380,92 @@ static enum status exchange_long(struct shm *shm, const struct comm_vectors *v, 
     return status;
 }
 
+/* Between two ranks whose blocks for each other fit into one piece the two counts go with the call.
+ * Whoever's own two counts differ does not say so, and all counts are compared. */
+static void tell_short(const struct shm *shm, const struct comm_vectors *v, struct shm_call *call)
+{
+    uint32_t rank = shm->comm.rank;
+    size_t piece = MOVE_BYTES / comm_type_bytes(v->type);
+
+    call->first = UINT32_MAX;
+    call->n_owned = UINT32_MAX;
+    if (shm->comm.n_ranks == 2 && v->send_counts[rank] == v->recv_counts[rank] &&
+        MAX(v->send_counts[1 - rank], v->recv_counts[1 - rank]) <= piece) {
+        call->first = (uint32_t)v->send_counts[1 - rank];
+        call->n_owned = (uint32_t)v->recv_counts[1 - rank];
+    }
+}
+
+/* After the step: both ranks have told so, and agree. If one is right in this, so is the other. */
+static bool is_short(const struct shm *shm)
+{
+    const struct shm_call *theirs = shm_call_of(shm, 1 - shm->comm.rank);
+
+    return theirs->first == shm->call.n_owned && theirs->n_owned == shm->call.first;
+}
+
+static void put_short(struct shm *shm, const struct comm_vectors *v)
+{
+    size_t bytes = comm_type_bytes(v->type);
+    uint32_t peer = 1 - shm->comm.rank;
+    size_t n = v->send_counts[peer] * bytes;
+
+    shm_put_block(shm, peer, (const char *)v->in + v->send_offsets[peer] * bytes, n);
+}
+
+static void take_short(const struct shm *shm, const struct comm_vectors *v)
+{
+    size_t bytes = comm_type_bytes(v->type);
+    uint32_t peer = 1 - shm->comm.rank;
+    size_t n = v->recv_counts[peer] * bytes;
+
+    copy((char *)v->out + v->recv_offsets[peer] * bytes, shm_block(shm, peer, n), n);
+}
+
+/* The first step, with the counts and what there is room for. *ret_done: that was all. */
+static enum status exchange_first(struct shm *shm, const struct comm_vectors *v, bool *ret_done,
+                                  struct err *err)
+{
+    bool told = shm->call.first != UINT32_MAX;
+    enum status status;
+
+    put_counts(shm, v); /* for who has others; nobody else reads them */
+    if (told) {
+        put_short(shm, v);
+    } else {
+        put_pieces(shm, v, 0, MOVE_BYTES / comm_type_bytes(v->type), SHM_DIRECT_BYTES);
+    }
+    shm_step_begin(shm);
+    keep_own(shm, v);
+    status = shm_step_await(shm, err);
+    *ret_done = status == STATUS_OK && told && is_short(shm);
+    if (*ret_done) {
+        take_short(shm, v);
+        shm->turn++;
+    }
+    shm_wake_sleepers(shm);
+    return status;
+}
+
 /* The counts go with the first piece of each block, except of long ones: these are read where they
  * lie, if they can be. */
 enum status shm_all_to_allv(struct shm *shm, const struct comm_vectors *vectors, struct err *err)
 {
-    const struct shm_call call = {.operation = COMM_ALL_TO_ALLV, .type = vectors->type};
+    struct shm_call call = {.what = shm_what(COMM_ALL_TO_ALLV, vectors->type, 0, 0, 0)};
     size_t bytes = comm_type_bytes(vectors->type);
     size_t piece = MOVE_BYTES / bytes;
-    enum status status = shm_enter(shm, &call, err);
+    enum status status;
     uint64_t most = 0;
     size_t at = 0;
     bool done = false;
 
+    tell_short(shm, vectors, &call);
+    status = shm_enter(shm, &call, err);
     if (status == STATUS_OK) {
-        put_counts(shm, vectors);
-        put_pieces(shm, vectors, 0, piece, SHM_DIRECT_BYTES);
-        shm_step_begin(shm);
-        keep_own(shm, vectors);
-        status = shm_step_end(shm, err);
+        status = exchange_first(shm, vectors, &done, err);
+    }
+    if (done) {
+        return shm_finish(shm, status);
     }
     if (status == STATUS_OK) {
         status = check_counts(shm, &most, err);

@@ -69,11 +69,26 @@ static inline char *shm_slot(const struct shm *shm, uint32_t rank)
     return (char *)shm->region + SHM_SLOTS_AT + number * SHM_SLOT_BYTES;
 }
 
-/* Where a rank's vector of so many bytes is: its own to write before a step, any to read after it.
- */
-static inline char *shm_own_vector(struct shm *shm, size_t bytes)
+/* Copies bytes to where head of them share a line with the word that publishes them, on which the
+ * reader spins: these last, else it would take the line away in between. */
+static inline void shm_copy_last(char *to, size_t head, const char *from, size_t bytes)
 {
-    return bytes <= SHM_TINY_BYTES ? shm->call.data : shm_slot(shm, shm->comm.rank);
+    if (bytes > head) {
+        memcpy(to + head, from + head, bytes - head);
+    }
+    if (bytes > 0) {
+        memcpy(to, from, MIN(bytes, head));
+    }
+}
+
+/* Writes n bytes of this rank's vector of so many, before a step. */
+static inline void shm_put_vector(struct shm *shm, size_t bytes, const char *from, size_t n)
+{
+    if (bytes <= SHM_TINY_BYTES) {
+        shm_copy_last(shm->self->arrivals[(shm->step + 1) & 1].data, SHM_TINY_HEAD, from, n);
+    } else if (n > 0) {
+        memcpy(shm_slot(shm, shm->comm.rank), from, n);
+    }
 }
 
 static inline size_t shm_channels_at(uint32_t n_ranks)
@@ -93,9 +108,27 @@ static inline const struct shm_call *shm_call_of(const struct shm *shm, uint32_t
     return &shm->region->ranks[rank].arrivals[shm->step & 1].call;
 }
 
+/* Where a rank's is, after it. */
 static inline const char *shm_vector(const struct shm *shm, uint32_t rank, size_t bytes)
 {
-    return bytes <= SHM_TINY_BYTES ? shm_call_of(shm, rank)->data : shm_slot(shm, rank);
+    return bytes <= SHM_TINY_BYTES ? shm->region->ranks[rank].arrivals[shm->step & 1].data
+                                   : shm_slot(shm, rank);
+}
+
+/* The same for what one rank has for another and for no third, and the bytes of it. */
+static inline void shm_put_block(struct shm *shm, uint32_t peer, const char *from, size_t bytes)
+{
+    if (shm->comm.n_ranks == 2) {
+        shm_put_vector(shm, bytes, from, bytes);
+    } else if (bytes > 0) {
+        memcpy(shm_slot(shm, shm->comm.rank) + (size_t)peer * SHM_PIECE_BYTES, from, bytes);
+    }
+}
+
+static inline const char *shm_block(const struct shm *shm, uint32_t peer, size_t bytes)
+{
+    return shm->comm.n_ranks == 2 ? shm_vector(shm, peer, bytes)
+                                  : shm_slot(shm, peer) + (size_t)shm->comm.rank * SHM_PIECE_BYTES;
 }
 
 /* Marks the communicator as failed and tells why. Returns status. */
@@ -112,20 +145,72 @@ const char *shm_type_name(uint32_t type);
 /* One step of the collective under way. Begin publishes the own slot with shm->call; end returns
  * when every rank has published the same call, and wakes whoever sleeps on this rank's newest
  * arrival. Await is end without the waking, which must follow before the next step. */
-void shm_step_begin(struct shm *shm);
+static inline void shm_step_begin(struct shm *shm)
+{
+    struct shm_arrival *mine = &shm->self->arrivals[(shm->step + 1) & 1];
+    const uint64_t *from = &shm->call.count;
+    volatile uint64_t *to = &mine->call.count;
+
+    for (size_t i = 0; i < sizeof(mine->call) / sizeof(*from); i++) {
+        to[i] = from[i]; /* one by one: a wider load would wait for the stores before it */
+    }
+    atomic_store_explicit(&mine->step, ++shm->step, memory_order_release);
+}
+
 NODISCARD enum status shm_step_await(struct shm *shm, struct err *err);
 void shm_wake_sleepers(struct shm *shm);
 NODISCARD enum status shm_step_end(struct shm *shm, struct err *err);
 NODISCARD enum status shm_step(struct shm *shm, struct err *err);
 
+/* Tells again why the communicator has failed. */
+__attribute__((cold)) NODISCARD enum status shm_tell_failure(const struct shm *shm,
+                                                             struct err *err);
+
+/* The call fails because this communicator or the whole world was aborted. */
+__attribute__((cold)) NODISCARD enum status shm_fail_aborted(struct shm *shm, struct err *err);
+
+static inline enum status shm_check_aborted(struct shm *shm, struct err *err)
+{
+    if (atomic_load_explicit(&shm->comm.aborted, memory_order_relaxed) != 0 ||
+        atomic_load_explicit(&shm->region->abort, memory_order_relaxed) != 0) {
+        return shm_fail_aborted(shm, err);
+    }
+    return STATUS_OK;
+}
+
+static inline void shm_store_progress(struct shm *shm, bool inside)
+{
+    atomic_store_explicit(&shm->self->progress,
+                          shm->number << 8 | (uint64_t)shm_operation_of(&shm->call) << 1 | inside,
+                          memory_order_relaxed);
+}
+
 /* The collective under way begins, ends. */
-NODISCARD enum status shm_enter(struct shm *shm, const struct shm_call *call, struct err *err);
-void shm_leave(struct shm *shm);
+static inline enum status shm_enter(struct shm *shm, const struct shm_call *call, struct err *err)
+{
+    if (shm->failure.status != STATUS_OK) {
+        return shm_tell_failure(shm, err);
+    }
+    shm->number++;
+    shm->call = *call;
+    shm->deadline_ns = 0;
+    shm_store_progress(shm, true);
+    return shm_check_aborted(shm, err);
+}
+
+static inline void shm_leave(struct shm *shm)
+{
+    shm_store_progress(shm, false);
+}
 
 /* Ends the collective under way if all is well. Returns status. */
-NODISCARD enum status shm_finish(struct shm *shm, enum status status);
-
-NODISCARD enum status shm_check_aborted(struct shm *shm, struct err *err);
+NODISCARD static inline enum status shm_finish(struct shm *shm, enum status status)
+{
+    if (status == STATUS_OK) {
+        shm_leave(shm);
+    }
+    return status;
+}
 
 /* Notes when the deadline is, at its first call in a collective; true once it is over. */
 bool shm_is_late(struct shm *shm, uint64_t now);
@@ -134,6 +219,10 @@ bool shm_is_late(struct shm *shm, uint64_t now);
  * communicator has failed; progress does what can be done without waiting, *ret_moved says if that
  * was anything; finish waits until all are done. */
 void shm_message_add(struct shm *shm, struct shm_message *message, const struct comm_call *call);
+
+/* The short way of a message of one chunk, if no other is under way: true if it is done, else
+ * nothing has been. Inside a call. */
+bool shm_message_at_once(struct shm *shm, const struct comm_call *call);
 NODISCARD enum status shm_message_progress(struct shm *shm, bool *ret_moved, struct err *err);
 NODISCARD enum status shm_message_finish(struct shm *shm, struct err *err);
 

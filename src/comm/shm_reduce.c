@@ -45,7 +45,7 @@ static void combine_inputs(const struct reduction *reduction, const void *const 
     const struct shm *shm = reduction->shm;
     const void *scales[COMM_SHM_RANKS_MAX];
 
-    for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
+    for (uint32_t r = 0; r < shm->comm.n_ranks && reduction->math.scale != NULL; r++) {
         scales[r] = reduction->scales != NULL ? &reduction->scales[r] : &shm_call_of(shm, r)->scale;
     }
     combine_program_run(&shm->ranks_program, &(struct combine_run){
@@ -75,34 +75,62 @@ static void combine(const struct reduction *reduction, const char *own, size_t a
     float_env_leave(&env);
 }
 
-/* The whole vector at once, at most SHM_PIECE_BYTES. What needs no other rank is done between
- * publishing and waiting, and sleepers are woken last: a call takes little more than the exchange.
- */
-static enum status reduce_small(struct reduction *reduction, size_t count, struct err *err)
+/* What combines two inputs if nothing else is to be done with them, without a program; or NULL. */
+static combine_fn *find_pair(const struct reduction *reduction)
+{
+    const struct combine_math *math = &reduction->math;
+    bool is_plain = math->widen == NULL && math->scale == NULL && math->divide == NULL;
+
+    return is_plain && reduction->shm->comm.n_ranks == 2 ? math->combine : NULL;
+}
+
+/* Publishes what was written into the own slot, waits for all, and combines n elements into out,
+ * which may be NULL: this rank's from own, the others' from what they have for it (is_scattered) or
+ * for all. What needs no other rank is done between publishing and waiting, and sleepers are woken
+ * last: a call takes little more than the exchange. */
+static enum status exchange(struct reduction *reduction, const char *own, bool is_scattered,
+                            size_t n, char *out, struct err *err)
 {
     struct shm *shm = reduction->shm;
-    size_t bytes = count * reduction->math.type_bytes;
+    size_t bytes = n * reduction->math.type_bytes;
     const void *inputs[COMM_SHM_RANKS_MAX];
+    combine_fn *pair;
     struct float_env env;
     enum status status;
 
-    if (count > 0 && shm->comm.n_ranks > 1) {
-        memcpy(shm_own_vector(shm, bytes), reduction->in, bytes);
-    }
     shm_step_begin(shm);
     need_math(reduction);
+    pair = find_pair(reduction);
+    for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
+        inputs[r] = r == shm->comm.rank ? own
+                    : is_scattered      ? shm_block(shm, r, bytes)
+                                        : shm_vector(shm, r, bytes);
+    }
     float_env_enter(&env);
     status = shm_step_await(shm, err);
-    if (status == STATUS_OK && reduction->out != NULL && count > 0) {
-        for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
-            inputs[r] = r == shm->comm.rank ? reduction->in : shm_vector(shm, r, bytes);
+    if (status == STATUS_OK && out != NULL && n > 0) {
+        if (pair != NULL) {
+            pair(out, inputs[0], inputs[1], n);
+        } else {
+            combine_inputs(reduction, inputs, n, out);
         }
-        combine_inputs(reduction, inputs, count, reduction->out);
     }
     float_env_leave(&env);
     shm_wake_sleepers(shm);
     shm->turn++;
     return status;
+}
+
+/* The whole vector at once, at most SHM_PIECE_BYTES. */
+static enum status reduce_small(struct reduction *reduction, size_t count, struct err *err)
+{
+    struct shm *shm = reduction->shm;
+    size_t bytes = count * reduction->math.type_bytes;
+
+    if (shm->comm.n_ranks > 1) {
+        shm_put_vector(shm, bytes, reduction->in, bytes);
+    }
+    return exchange(reduction, reduction->in, false, count, reduction->out, err);
 }
 
 /* Writes what the other of two ranks combines of chunk k, if it wants any. */
@@ -330,11 +358,8 @@ static enum status combine_block(const struct reduction *reduction, size_t at_by
 static struct shm_call describe(enum comm_operation operation, const struct comm_data *data,
                                 enum comm_reduction reduction, uint32_t root)
 {
-    struct shm_call call = {.operation = operation,
-                            .count = data->count,
-                            .type = data->type,
-                            .reduction = reduction,
-                            .root = root};
+    struct shm_call call = {.count = data->count,
+                            .what = shm_what(operation, data->type, reduction, root, 0)};
 
     if (reduction == COMM_PREMUL_SUM) {
         memcpy(&call.scale, data->scale, combine_computing_bytes(data->type));
@@ -371,10 +396,10 @@ static enum status reduce(struct reduction *reduction, const struct shm_call *ca
         return shm_finish(shm, reduce_small(reduction, call->count, err));
     }
     need_math(reduction);
-    if (direct && call->operation == COMM_ALL_REDUCE) {
+    if (direct && shm_operation_of(call) == COMM_ALL_REDUCE) {
         status = all_reduce_directly(reduction, call->count, err);
     } else if (shm->comm.n_ranks == 2) {
-        bool other_wants = call->operation == COMM_ALL_REDUCE || reduction->out == NULL;
+        bool other_wants = shm_operation_of(call) == COMM_ALL_REDUCE || reduction->out == NULL;
 
         status = reduce_chunks(reduction, other_wants, call->count, err);
     } else {
@@ -422,24 +447,14 @@ static enum status scatter_piece(struct reduction *reduction, size_t count, size
     struct shm *shm = reduction->shm;
     size_t bytes = reduction->math.type_bytes;
     uint32_t rank = shm->comm.rank;
-    enum status status;
 
     for (uint32_t r = 0; r < shm->comm.n_ranks && n > 0; r++) {
         if (r != rank) {
-            memcpy(shm_slot(shm, rank) + (size_t)r * SHM_PIECE_BYTES,
-                   reduction->in + (r * count + at) * bytes, n * bytes);
+            shm_put_block(shm, r, reduction->in + (r * count + at) * bytes, n * bytes);
         }
     }
-    shm_step_begin(shm);
-    need_math(reduction);
-    status = shm_step_await(shm, err);
-    if (status == STATUS_OK) {
-        combine(reduction, reduction->in + (rank * count + at) * bytes,
-                (size_t)rank * SHM_PIECE_BYTES, n, reduction->out + at * bytes);
-    }
-    shm_wake_sleepers(shm);
-    shm->turn++;
-    return status;
+    return exchange(reduction, reduction->in + (rank * count + at) * bytes, true, n,
+                    reduction->out + at * bytes, err);
 }
 
 enum status shm_reduce_scatter(struct shm *shm, const struct comm_call *args, struct err *err)

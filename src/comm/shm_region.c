@@ -9,7 +9,7 @@
 
 static const uint64_t MAGIC = 0x6d6d6f63206b636cu; /* "lck comm" */
 
-enum { VERSION = 2, SPIN_NS = 20 * 1000 };
+enum { VERSION = 3, SPIN_NS = 20 * 1000 };
 
 size_t comm_shm_region_bytes(uint32_t n_ranks)
 {

@@ -48,13 +48,6 @@ static const char *reduction_name(uint32_t reduction)
                                             : "rubbish";
 }
 
-static void store_progress(struct shm *shm, bool inside)
-{
-    atomic_store_explicit(&shm->self->progress,
-                          shm->number << 8 | (uint64_t)shm->call.operation << 1 | inside,
-                          memory_order_relaxed);
-}
-
 enum status shm_fail(struct shm *shm, struct err *err, enum status status, const char *format, ...)
 {
     uint32_t joined = SHM_JOINED;
@@ -65,7 +58,7 @@ enum status shm_fail(struct shm *shm, struct err *err, enum status status, const
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     err_set(&shm->failure, status, "%s %llu on rank %u: %s",
-            shm_operation_name(shm->call.operation), (unsigned long long)shm->number,
+            shm_operation_name(shm_operation_of(&shm->call)), (unsigned long long)shm->number,
             shm->comm.rank, text);
     atomic_store_explicit(&shm->has_failed, 1, memory_order_release);
     atomic_compare_exchange_strong(&shm->self->state, &joined, SHM_FAILED);
@@ -73,40 +66,17 @@ enum status shm_fail(struct shm *shm, struct err *err, enum status status, const
     return err_set(err, status, "%s", shm->failure.text);
 }
 
-enum status shm_check_aborted(struct shm *shm, struct err *err)
+enum status shm_tell_failure(const struct shm *shm, struct err *err)
 {
-    if (atomic_load_explicit(&shm->comm.aborted, memory_order_relaxed) != 0) {
-        return shm_fail(shm, err, STATUS_CANCELLED, "the communicator was aborted");
-    }
-    if (atomic_load_explicit(&shm->region->abort, memory_order_relaxed) != 0) {
-        return shm_fail(shm, err, STATUS_CANCELLED, "the world was aborted");
-    }
-    return STATUS_OK;
+    return err_set(err, shm->failure.status, "%s", shm->failure.text);
 }
 
-enum status shm_enter(struct shm *shm, const struct shm_call *call, struct err *err)
+enum status shm_fail_aborted(struct shm *shm, struct err *err)
 {
-    if (shm->failure.status != STATUS_OK) {
-        return err_set(err, shm->failure.status, "%s", shm->failure.text);
-    }
-    shm->number++;
-    shm->call = *call;
-    shm->deadline_ns = 0;
-    store_progress(shm, true);
-    return shm_check_aborted(shm, err);
-}
+    bool alone = atomic_load_explicit(&shm->comm.aborted, memory_order_relaxed) != 0;
 
-void shm_leave(struct shm *shm)
-{
-    store_progress(shm, false);
-}
-
-enum status shm_finish(struct shm *shm, enum status status)
-{
-    if (status == STATUS_OK) {
-        shm_leave(shm);
-    }
-    return status;
+    return shm_fail(shm, err, STATUS_CANCELLED, "the %s was aborted",
+                    alone ? "communicator" : "world");
 }
 
 bool shm_is_late(struct shm *shm, uint64_t now)
@@ -225,37 +195,38 @@ static enum status look_around(struct shm *shm, uint32_t rank, uint64_t *since, 
 static void describe(const struct shm_call *call, struct buf *text)
 {
     unsigned long long count = call->count;
+    uint32_t operation = shm_operation_of(call);
 
-    buf_append_str(text, shm_operation_name(call->operation));
-    switch (call->operation) {
+    buf_append_str(text, shm_operation_name(operation));
+    switch (operation) {
     case COMM_BARRIER:
         return;
     case COMM_SUM_TREE:
-        buf_printf(text, " of %llu over %u leaves", count, call->n_leaves);
+        buf_printf(text, " of %llu over %u leaves", count, shm_n_leaves_of(call));
         return;
     case COMM_ALL_REDUCE:
     case COMM_REDUCE:
     case COMM_REDUCE_SCATTER:
-        buf_printf(text, " (%s)", reduction_name(call->reduction));
+        buf_printf(text, " (%s)", reduction_name(shm_reduction_of(call)));
         break;
     default:
         break;
     }
-    if (call->operation == COMM_ALL_TO_ALLV) {
-        buf_printf(text, " of %s", shm_type_name(call->type));
+    if (operation == COMM_ALL_TO_ALLV) {
+        buf_printf(text, " of %s", shm_type_name(shm_type_of(call)));
     } else {
-        buf_printf(text, " of %llu %s", count, shm_type_name(call->type));
+        buf_printf(text, " of %llu %s", count, shm_type_name(shm_type_of(call)));
     }
-    if (call->operation == COMM_BROADCAST) {
-        buf_printf(text, " from rank %u", call->root);
-    } else if (call->operation == COMM_REDUCE) {
-        buf_printf(text, " to rank %u", call->root);
+    if (operation == COMM_BROADCAST) {
+        buf_printf(text, " from rank %u", shm_root_of(call));
+    } else if (operation == COMM_REDUCE) {
+        buf_printf(text, " to rank %u", shm_root_of(call));
     }
 }
 
 static bool is_same(const struct shm_call *a, const struct shm_call *b)
 {
-    return memcmp(a, b, offsetof(struct shm_call, first)) == 0;
+    return a->count == b->count && a->what == b->what;
 }
 
 static enum status fail_different(struct shm *shm, struct err *err)
@@ -278,20 +249,15 @@ static enum status fail_different(struct shm *shm, struct err *err)
     return status;
 }
 
-void shm_step_begin(struct shm *shm)
-{
-    struct shm_arrival *mine = &shm->self->arrivals[(shm->step + 1) & 1];
-
-    mine->call = shm->call;
-    atomic_store_explicit(&mine->step, ++shm->step, memory_order_release);
-}
-
 enum status shm_step_await(struct shm *shm, struct err *err)
 {
     uint64_t since = 0;
     bool same = true;
 
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
+        if (r == shm->comm.rank) {
+            continue;
+        }
         for (uint32_t spins = 1; !has_arrived(shm, r); spins++) {
             enum status status = STATUS_OK;
 

@@ -100,7 +100,7 @@ static enum status reduce_piece(struct shm *shm, const struct reduction *reducti
 /* Who owns which leaves, as all ranks have published it. */
 static enum status read_cut(struct shm *shm, struct shard_cut *ret_cut, struct err *err)
 {
-    uint32_t n_leaves = shm->call.n_leaves;
+    uint32_t n_leaves = shm_n_leaves_of(&shm->call);
     struct shard_cut cut = {.n_ranks = shm->comm.n_ranks};
 
     for (uint32_t r = 0; r < cut.n_ranks; r++) {
@@ -129,6 +129,7 @@ static enum status find_program(struct shm *shm, const struct combine_program **
                                 struct err *err)
 {
     struct combine_program *program = shm->programs;
+    uint32_t n_leaves = shm_n_leaves_of(&shm->call);
     struct shard_cut cut;
     enum status status = read_cut(shm, &cut, err);
 
@@ -136,15 +137,15 @@ static enum status find_program(struct shm *shm, const struct combine_program **
         return status;
     }
     for (; program < shm->programs + SHM_PROGRAMS; program++) {
-        if (program->n_leaves == shm->call.n_leaves &&
+        if (program->n_leaves == n_leaves &&
             memcmp(program->cut.bounds, cut.bounds, (cut.n_ranks + 1) * sizeof(*cut.bounds)) == 0) {
             *ret_program = program;
             return STATUS_OK;
         }
     }
     for (uint32_t r = 0; r < cut.n_ranks; r++) {
-        uint32_t n_roots = shard_n_roots(shm->call.n_leaves,
-                                         (struct shard_range){cut.bounds[r], cut.bounds[r + 1]});
+        uint32_t n_roots =
+            shard_n_roots(n_leaves, (struct shard_range){cut.bounds[r], cut.bounds[r + 1]});
 
         if (n_roots > SHM_ROOTS_MAX) {
             return shm_fail(shm, err, STATUS_LIMIT, "rank %u owns %u subtrees, at most %d fit", r,
@@ -153,7 +154,7 @@ static enum status find_program(struct shm *shm, const struct combine_program **
     }
     program = &shm->programs[shm->next_program++ % SHM_PROGRAMS];
     combine_program_release(program);
-    combine_program_init(program, shm->call.n_leaves, &cut);
+    combine_program_init(program, n_leaves, &cut);
     *ret_program = program;
     return STATUS_OK;
 }
@@ -206,9 +207,8 @@ enum status shm_sum_tree(struct comm *comm, const struct comm_tree *args, struct
     struct combine_math math;
     struct reduction reduction = {.math = &math};
     const struct shm_call call = {
-        .operation = COMM_SUM_TREE,
         .count = args->count,
-        .n_leaves = args->n_leaves,
+        .what = shm_what(COMM_SUM_TREE, 0, 0, 0, args->n_leaves),
         .first = args->first,
         .n_owned = args->n_owned,
     };

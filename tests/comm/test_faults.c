@@ -566,7 +566,7 @@ static void test_rubbish(void **state)
 {
     (void)state;
     for (unsigned i = 0; i < 2; i++) {
-        struct shm_call call = {.operation = COMM_SUM_TREE, .count = 4, .n_leaves = 8};
+        struct shm_call call = {.count = 4, .what = shm_what(COMM_SUM_TREE, 0, 0, 0, 8)};
         struct shm_region *region;
         struct world world;
         struct comm *comm;
