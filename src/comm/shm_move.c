@@ -404,6 +404,12 @@ static bool is_short(const struct shm *shm)
     return theirs->first == shm->call.n_owned && theirs->n_owned == shm->call.first;
 }
 
+/* Whether the other of two ranks has. */
+static bool has_told(const struct shm *shm)
+{
+    return shm->comm.n_ranks == 2 && shm_call_of(shm, 1 - shm->comm.rank)->first != UINT32_MAX;
+}
+
 static void put_short(struct shm *shm, const struct comm_vectors *v)
 {
     size_t bytes = comm_type_bytes(v->type);
@@ -429,10 +435,10 @@ static enum status exchange_first(struct shm *shm, const struct comm_vectors *v,
     bool told = shm->call.first != UINT32_MAX;
     enum status status;
 
-    put_counts(shm, v); /* for who has others; nobody else reads them */
     if (told) {
         put_short(shm, v);
     } else {
+        put_counts(shm, v);
         put_pieces(shm, v, 0, MOVE_BYTES / comm_type_bytes(v->type), SHM_DIRECT_BYTES);
     }
     shm_step_begin(shm);
@@ -444,6 +450,10 @@ static enum status exchange_first(struct shm *shm, const struct comm_vectors *v,
         shm->turn++;
     }
     shm_wake_sleepers(shm);
+    if (status == STATUS_OK && !*ret_done && (told || has_told(shm))) {
+        put_counts(shm, v); /* one of the two ranks, or both, have not yet */
+        status = shm_step(shm, err);
+    }
     return status;
 }
 

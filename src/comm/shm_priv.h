@@ -46,11 +46,14 @@ struct shm {
     struct shm_call call; /* likewise */
     uint64_t deadline_ns; /* likewise; 0: it has not waited long enough to look at the clock */
     uint64_t spin_ns;     /* how long a wait spins before it sleeps */
+    bool owes_wake;       /* somebody may sleep on the newest arrival */
     uint64_t patience_ns; /* and how much longer the one under way (shm_be_patient) */
     struct err failure;   /* what every further call returns */
     struct combine_program programs[SHM_PROGRAMS];
     uint32_t next_program;                /* to be replaced */
     struct combine_program ranks_program; /* one leaf a rank, for all_reduce */
+    struct combine_math math;             /* of the newest reduction: the next is often like it */
+    uint64_t math_of;                     /* type and reduction, or 0 */
     struct shm_line sends[COMM_SHM_RANKS_MAX];
     struct shm_line receives[COMM_SHM_RANKS_MAX];
     size_t n_messages;           /* that are not done */
@@ -158,7 +161,15 @@ static inline void shm_step_begin(struct shm *shm)
 }
 
 NODISCARD enum status shm_step_await(struct shm *shm, struct err *err);
-void shm_wake_sleepers(struct shm *shm);
+void shm_wake_if_asleep(struct shm *shm);
+
+static inline void shm_wake_sleepers(struct shm *shm)
+{
+    if (shm->owes_wake) {
+        shm_wake_if_asleep(shm);
+    }
+}
+
 NODISCARD enum status shm_step_end(struct shm *shm, struct err *err);
 NODISCARD enum status shm_step(struct shm *shm, struct err *err);
 

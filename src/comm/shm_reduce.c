@@ -23,19 +23,22 @@ enum {
 /* One reduction under way. */
 struct reduction {
     struct shm *shm;
-    enum comm_type type;
-    enum comm_reduction what;
-    struct combine_math math; /* at first only type_bytes of it: see need_math */
+    const struct combine_math *math;
     const char *in;
     char *out;              /* NULL: this rank does not want it */
     const uint64_t *scales; /* [n_ranks], or NULL: what the ranks have published last */
 };
 
-static void need_math(struct reduction *reduction)
+static const struct combine_math *find_math(struct shm *shm, enum comm_type type,
+                                            enum comm_reduction what)
 {
-    if (reduction->math.combine == NULL) {
-        reduction->math = combine_math_find(reduction->type, reduction->what);
+    uint64_t of = 1 + type * (uint64_t)COMM_REDUCTION_COUNT + what;
+
+    if (shm->math_of != of) {
+        shm->math = combine_math_find(type, what);
+        shm->math_of = of;
     }
+    return &shm->math;
 }
 
 /* Combines n elements of all ranks, in the canonical float environment. */
@@ -45,11 +48,11 @@ static void combine_inputs(const struct reduction *reduction, const void *const 
     const struct shm *shm = reduction->shm;
     const void *scales[COMM_SHM_RANKS_MAX];
 
-    for (uint32_t r = 0; r < shm->comm.n_ranks && reduction->math.scale != NULL; r++) {
+    for (uint32_t r = 0; r < shm->comm.n_ranks && reduction->math->scale != NULL; r++) {
         scales[r] = reduction->scales != NULL ? &reduction->scales[r] : &shm_call_of(shm, r)->scale;
     }
     combine_program_run(&shm->ranks_program, &(struct combine_run){
-                                                 .math = &reduction->math,
+                                                 .math = reduction->math,
                                                  .inputs = inputs,
                                                  .scales = scales,
                                                  .count = n,
@@ -78,7 +81,7 @@ static void combine(const struct reduction *reduction, const char *own, size_t a
 /* What combines two inputs if nothing else is to be done with them, without a program; or NULL. */
 static combine_fn *find_pair(const struct reduction *reduction)
 {
-    const struct combine_math *math = &reduction->math;
+    const struct combine_math *math = reduction->math;
     bool is_plain = math->widen == NULL && math->scale == NULL && math->divide == NULL;
 
     return is_plain && reduction->shm->comm.n_ranks == 2 ? math->combine : NULL;
@@ -92,14 +95,13 @@ static enum status exchange(struct reduction *reduction, const char *own, bool i
                             size_t n, char *out, struct err *err)
 {
     struct shm *shm = reduction->shm;
-    size_t bytes = n * reduction->math.type_bytes;
+    size_t bytes = n * reduction->math->type_bytes;
     const void *inputs[COMM_SHM_RANKS_MAX];
     combine_fn *pair;
     struct float_env env;
     enum status status;
 
     shm_step_begin(shm);
-    need_math(reduction);
     pair = find_pair(reduction);
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
         inputs[r] = r == shm->comm.rank ? own
@@ -125,7 +127,7 @@ static enum status exchange(struct reduction *reduction, const char *own, bool i
 static enum status reduce_small(struct reduction *reduction, size_t count, struct err *err)
 {
     struct shm *shm = reduction->shm;
-    size_t bytes = count * reduction->math.type_bytes;
+    size_t bytes = count * reduction->math->type_bytes;
 
     if (shm->comm.n_ranks > 1) {
         shm_put_vector(shm, bytes, reduction->in, bytes);
@@ -153,7 +155,7 @@ static enum status reduce_chunks(const struct reduction *reduction, bool other_w
                                  struct err *err)
 {
     struct shm *shm = reduction->shm;
-    size_t bytes = count * reduction->math.type_bytes;
+    size_t bytes = count * reduction->math->type_bytes;
     size_t n_chunks = div_up(bytes, CHUNK_BYTES);
     uint64_t scales[2] = {0};
     struct reduction chunk = *reduction;
@@ -175,7 +177,7 @@ static enum status reduce_chunks(const struct reduction *reduction, bool other_w
         }
         if (status == STATUS_OK && reduction->out != NULL) {
             combine(&chunk, reduction->in + at, k % SLOT_CHUNKS * CHUNK_BYTES,
-                    MIN(CHUNK_BYTES, bytes - at) / reduction->math.type_bytes, reduction->out + at);
+                    MIN(CHUNK_BYTES, bytes - at) / reduction->math->type_bytes, reduction->out + at);
         }
     }
     shm->turn++;
@@ -185,7 +187,7 @@ static enum status reduce_chunks(const struct reduction *reduction, bool other_w
 /* Where rank's share of a piece of n elements begins: a whole number of lines into it. */
 static size_t share_begin(const struct reduction *reduction, size_t n, uint32_t rank)
 {
-    size_t unit = SHM_LINE / reduction->math.type_bytes;
+    size_t unit = SHM_LINE / reduction->math->type_bytes;
 
     return MIN(n, round_up(n * rank / reduction->shm->comm.n_ranks, unit));
 }
@@ -194,7 +196,7 @@ static size_t share_begin(const struct reduction *reduction, size_t n, uint32_t 
 static void put_shares(const struct reduction *reduction, const char *in, size_t n)
 {
     const struct shm *shm = reduction->shm;
-    size_t bytes = reduction->math.type_bytes;
+    size_t bytes = reduction->math->type_bytes;
     size_t mine = share_begin(reduction, n, shm->comm.rank) * bytes;
     size_t after = share_begin(reduction, n, shm->comm.rank + 1) * bytes;
     char *slot = shm_slot(shm, shm->comm.rank);
@@ -207,7 +209,7 @@ static void put_shares(const struct reduction *reduction, const char *in, size_t
 static void combine_share(const struct reduction *reduction, size_t at, size_t n)
 {
     const struct shm *shm = reduction->shm;
-    size_t bytes = reduction->math.type_bytes;
+    size_t bytes = reduction->math->type_bytes;
     size_t mine = share_begin(reduction, n, shm->comm.rank);
     size_t count = share_begin(reduction, n, shm->comm.rank + 1) - mine;
     char *result = shm_slot(shm, shm->comm.rank) + SHM_RESULT_AT;
@@ -223,7 +225,7 @@ static void combine_share(const struct reduction *reduction, size_t at, size_t n
 static void collect_shares(const struct reduction *reduction, size_t at, size_t n)
 {
     struct shm *shm = reduction->shm;
-    size_t bytes = reduction->math.type_bytes;
+    size_t bytes = reduction->math->type_bytes;
 
     shm->turn--; /* where their results are */
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
@@ -243,7 +245,7 @@ static void collect_shares(const struct reduction *reduction, size_t at, size_t 
 static enum status reduce_shared(const struct reduction *reduction, size_t count, struct err *err)
 {
     struct shm *shm = reduction->shm;
-    size_t piece = SHARED_BYTES / reduction->math.type_bytes;
+    size_t piece = SHARED_BYTES / reduction->math->type_bytes;
     size_t n_pieces = div_up(count, piece);
     enum status status = STATUS_OK;
 
@@ -251,7 +253,7 @@ static enum status reduce_shared(const struct reduction *reduction, size_t count
         size_t at = k * piece;
 
         if (k < n_pieces) {
-            put_shares(reduction, reduction->in + at * reduction->math.type_bytes,
+            put_shares(reduction, reduction->in + at * reduction->math->type_bytes,
                        MIN(piece, count - at));
         }
         status = shm_step(shm, err);
@@ -271,7 +273,7 @@ static enum status combine_directly(const struct reduction *reduction, size_t at
                                     char *out, struct err *err)
 {
     struct shm *shm = reduction->shm;
-    size_t bytes = reduction->math.type_bytes;
+    size_t bytes = reduction->math->type_bytes;
     size_t piece = (64 << 10) / bytes;
     enum status status = STATUS_OK;
     struct float_env env;
@@ -312,7 +314,7 @@ static enum status all_reduce_directly(const struct reduction *reduction, size_t
                                        struct err *err)
 {
     struct shm *shm = reduction->shm;
-    size_t bytes = reduction->math.type_bytes;
+    size_t bytes = reduction->math->type_bytes;
     uint32_t n_ranks = shm->comm.n_ranks;
     uint32_t rank = shm->comm.rank;
     size_t mine = share_begin(reduction, count, rank);
@@ -372,7 +374,7 @@ static enum status begin(const struct reduction *reduction, const struct shm_cal
                          bool *ret_direct, struct err *err)
 {
     struct shm *shm = reduction->shm;
-    size_t bytes = call->count * reduction->math.type_bytes;
+    size_t bytes = call->count * reduction->math->type_bytes;
     enum status status = shm_enter(shm, call, err);
 
     *ret_direct = false;
@@ -392,10 +394,9 @@ static enum status reduce(struct reduction *reduction, const struct shm_call *ca
     if (status != STATUS_OK) {
         return status;
     }
-    if (call->count * reduction->math.type_bytes <= SMALL_BYTES) {
+    if (call->count * reduction->math->type_bytes <= SMALL_BYTES) {
         return shm_finish(shm, reduce_small(reduction, call->count, err));
     }
-    need_math(reduction);
     if (direct && shm_operation_of(call) == COMM_ALL_REDUCE) {
         status = all_reduce_directly(reduction, call->count, err);
     } else if (shm->comm.n_ranks == 2) {
@@ -414,9 +415,7 @@ enum status shm_all_reduce(struct comm *comm, const struct comm_data *data,
     const struct shm_call call = describe(COMM_ALL_REDUCE, data, what, 0);
     struct reduction reduction = {
         .shm = (struct shm *)comm,
-        .type = data->type,
-        .what = what,
-        .math = {.type_bytes = comm_type_bytes(data->type)},
+        .math = find_math((struct shm *)comm, data->type, what),
         .in = data->in,
         .out = data->out,
     };
@@ -430,9 +429,7 @@ enum status shm_reduce(struct shm *shm, const struct comm_call *args, struct err
     const struct shm_call call = describe(COMM_REDUCE, data, args->reduction, args->root);
     struct reduction reduction = {
         .shm = shm,
-        .type = data->type,
-        .what = args->reduction,
-        .math = {.type_bytes = comm_type_bytes(data->type)},
+        .math = find_math(shm, data->type, args->reduction),
         .in = data->in,
         .out = shm->comm.rank == args->root ? data->out : NULL,
     };
@@ -445,7 +442,7 @@ static enum status scatter_piece(struct reduction *reduction, size_t count, size
                                  struct err *err)
 {
     struct shm *shm = reduction->shm;
-    size_t bytes = reduction->math.type_bytes;
+    size_t bytes = reduction->math->type_bytes;
     uint32_t rank = shm->comm.rank;
 
     for (uint32_t r = 0; r < shm->comm.n_ranks && n > 0; r++) {
@@ -463,13 +460,11 @@ enum status shm_reduce_scatter(struct shm *shm, const struct comm_call *args, st
     const struct shm_call call = describe(COMM_REDUCE_SCATTER, data, args->reduction, 0);
     struct reduction reduction = {
         .shm = shm,
-        .type = data->type,
-        .what = args->reduction,
-        .math = {.type_bytes = comm_type_bytes(data->type)},
+        .math = find_math(shm, data->type, args->reduction),
         .in = data->in,
         .out = data->out,
     };
-    size_t bytes = reduction.math.type_bytes;
+    size_t bytes = reduction.math->type_bytes;
     size_t piece = SCATTER_BYTES / bytes;
     bool direct;
     enum status status = begin(&reduction, &call, &direct, err);
@@ -478,7 +473,6 @@ enum status shm_reduce_scatter(struct shm *shm, const struct comm_call *args, st
         return status;
     }
     if (direct) {
-        need_math(&reduction);
         status = combine_block(&reduction, shm->comm.rank * data->count * bytes, data->count, err);
         return shm_finish(shm, status);
     }

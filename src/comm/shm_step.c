@@ -15,7 +15,10 @@
  * then sleeps. A publisher stores its arrival and looks at the others' `asleep` later, once it has
  * seen all of them arrive (sum_tree: and has added) or before it sleeps itself, so that the fence
  * between the two does not lie in the way of the fast path. Both sides fence, so one of them sees
- * the other; the time limit of each sleep bounds what a dead publisher can cost.
+ * the other; the time limit of each sleep bounds what a dead publisher can cost. A rank that has
+ * seen all others arrive after it wakes nobody and needs no fence: they spin first, and its arrival
+ * lay there when they began to. (That they all spin for 20 us is a matter of cores, which they count
+ * alike; were it not seen by then after all, the time limit would end their sleep.)
  */
 #include <stdarg.h>
 
@@ -132,7 +135,7 @@ static enum status check_peers(struct shm *shm, struct err *err)
     return STATUS_OK;
 }
 
-void shm_wake_sleepers(struct shm *shm)
+void shm_wake_if_asleep(struct shm *shm)
 {
     bool wake = false;
 
@@ -151,7 +154,7 @@ static void sleep_on(struct shm *shm, uint32_t rank, uint64_t limit_ns)
     _Atomic uint32_t *word = &shm->region->ranks[rank].arrivals[shm->step & 1].step;
     uint32_t seen;
 
-    shm_wake_sleepers(shm);
+    shm_wake_if_asleep(shm);
     atomic_store_explicit(&shm->self->asleep, rank + 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
     seen = atomic_load_explicit(word, memory_order_relaxed);
@@ -253,11 +256,14 @@ enum status shm_step_await(struct shm *shm, struct err *err)
 {
     uint64_t since = 0;
     bool same = true;
+    bool was_first = shm->spin_ns > 0;
 
+    shm->owes_wake = true;
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
         if (r == shm->comm.rank) {
             continue;
         }
+        was_first = was_first && !has_arrived(shm, r);
         for (uint32_t spins = 1; !has_arrived(shm, r); spins++) {
             enum status status = STATUS_OK;
 
@@ -271,6 +277,7 @@ enum status shm_step_await(struct shm *shm, struct err *err)
         }
         same = same && is_same(shm_call_of(shm, r), &shm->call);
     }
+    shm->owes_wake = !was_first;
     return same ? STATUS_OK : fail_different(shm, err);
 }
 
