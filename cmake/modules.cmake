@@ -70,7 +70,7 @@ if(CMOCKA_FOUND)
     test_kernels_attention_int8 test_kernels_bf16_12 test_kernels_mass test_kernels_matmul
     test_kernels_rows test_kernels_zero test_kv_page test_level test_linear test_selfcheck)
   lockstep_tests(comm SLOW test_matrix THREADED test_matrix test_moves test_tree test_faults
-    test_misuse)
+    test_misuse test_short)
   lockstep_tests(weights INPUT)
   lockstep_tests(tokenizer INPUT)
   lockstep_tests(sample SLOW test_distribution)
