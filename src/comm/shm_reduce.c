@@ -177,7 +177,8 @@ static enum status reduce_chunks(const struct reduction *reduction, bool other_w
         }
         if (status == STATUS_OK && reduction->out != NULL) {
             combine(&chunk, reduction->in + at, k % SLOT_CHUNKS * CHUNK_BYTES,
-                    MIN(CHUNK_BYTES, bytes - at) / reduction->math->type_bytes, reduction->out + at);
+                    MIN(CHUNK_BYTES, bytes - at) / reduction->math->type_bytes,
+                    reduction->out + at);
         }
     }
     shm->turn++;

@@ -17,8 +17,8 @@
  * between the two does not lie in the way of the fast path. Both sides fence, so one of them sees
  * the other; the time limit of each sleep bounds what a dead publisher can cost. A rank that has
  * seen all others arrive after it wakes nobody and needs no fence: they spin first, and its arrival
- * lay there when they began to. (That they all spin for 20 us is a matter of cores, which they count
- * alike; were it not seen by then after all, the time limit would end their sleep.)
+ * lay there when they began to. (That they all spin for 20 us is a matter of cores, which they
+ * count alike; were it not seen by then after all, the time limit would end their sleep.)
  */
 #include <stdarg.h>
 
