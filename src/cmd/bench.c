@@ -23,7 +23,7 @@
 
 enum { BANDWIDTH_MS = 300, PEAK_MS = 50 };
 
-enum figure { READ_BYTES, PEAK_FLOPS, PREFILL, DECODE, FIGURE_COUNT };
+enum figure { READ_BYTES, PEAK_FLOPS, PEAK_INT8, PREFILL, DECODE, FIGURE_COUNT };
 
 struct bench {
     const struct options *options;
@@ -112,21 +112,25 @@ static enum status answer(struct bench *b, uint32_t rep, struct err *err)
     return status;
 }
 
+/* cpu_peak_flops or cpu_peak_int8_ops. */
+typedef double peak_fn(enum cpu_level level, uint32_t ms);
+
 struct peak_job {
+    peak_fn *peak;
     enum cpu_level level;
-    double flops;
+    double rate;
 };
 
 static void *run_peak(void *arg)
 {
     struct peak_job *job = arg;
 
-    job->flops = cpu_peak_flops(job->level, PEAK_MS);
+    job->rate = job->peak(job->level, PEAK_MS);
     return NULL;
 }
 
-/* The multiply-add rate of n threads at once. */
-static double peak_flops(enum cpu_level level, uint32_t n)
+/* The rate of n threads at once. */
+static double peak_of(peak_fn *peak, enum cpu_level level, uint32_t n)
 {
     struct peak_job *jobs = xcalloc(n, sizeof(*jobs));
     pthread_t *threads = xcalloc(n, sizeof(*threads));
@@ -134,7 +138,7 @@ static double peak_flops(enum cpu_level level, uint32_t n)
     double sum = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        jobs[i].level = level;
+        jobs[i] = (struct peak_job){.peak = peak, .level = level};
     }
     while (started < n && pthread_create(&threads[started], NULL, run_peak, &jobs[started]) == 0) {
         started++;
@@ -144,7 +148,7 @@ static double peak_flops(enum cpu_level level, uint32_t n)
         pthread_join(threads[i], NULL);
     }
     for (uint32_t i = 0; i < started; i++) {
-        sum += jobs[i].flops;
+        sum += jobs[i].rate;
     }
     free(jobs);
     free(threads);
@@ -154,13 +158,15 @@ static double peak_flops(enum cpu_level level, uint32_t n)
 static enum status measure(struct bench *b, uint32_t rep, struct err *err)
 {
     const char *level_name = message_text(loaded(b, 0), "level", "ref");
+    const uint32_t n = b->n_threads * b->service.n_ranks;
     enum cpu_level level = CPU_LEVEL_REF;
     enum status status;
     uint64_t start;
 
     b->values[READ_BYTES][rep] = bandwidth_measure(b->bandwidth, BANDWIDTH_MS);
     if (cpu_level_parse(level_name, &level, err) == STATUS_OK) {
-        b->values[PEAK_FLOPS][rep] = peak_flops(level, b->n_threads * b->service.n_ranks);
+        b->values[PEAK_FLOPS][rep] = peak_of(cpu_peak_flops, level, n);
+        b->values[PEAK_INT8][rep] = peak_of(cpu_peak_int8_ops, level, n);
     }
     start = clock_ns();
     status = answer(b, rep, err);
@@ -169,6 +175,12 @@ static enum status measure(struct bench *b, uint32_t rep, struct err *err)
     b->values[DECODE][rep] =
         (double)b->options->decode_tokens / ((double)(b->last_ns - b->first_ns) * 1e-9);
     return status;
+}
+
+/* Whether products are made of integers of 8 bits. */
+static bool is_integers(struct bench *b)
+{
+    return strstr(message_text(loaded(b, 0), "arithmetic", ""), " act int8") != NULL;
 }
 
 /* Multiply-adds of a prompt token, as floating-point operations: the matrices that it passes, and
@@ -187,6 +199,9 @@ static void print_table(struct bench *b, const struct stats s[FIGURE_COUNT])
 {
     double bytes = (double)sum_of_ranks(b, "token_bytes");
     double flops = flops_per_token(b);
+    bool integers = is_integers(b);
+    const struct stats *peak = &s[integers ? PEAK_INT8 : PEAK_FLOPS];
+    const char *unit = integers ? "GOP/s" : "GFLOP/s";
 
     printf("%s, %s, %s kernels, %u rank%s of %u thread%s, %s\n", b->model_name, b->host.cpu,
            message_text(loaded(b, 0), "level", "?"), b->service.n_ranks,
@@ -197,14 +212,14 @@ static void print_table(struct bench *b, const struct stats s[FIGURE_COUNT])
     printf("%-34s %10s %10s %10s\n", "", "median", "min", "max");
     printf("%-34s %10.1f %10.1f %10.1f  GB/s\n", "memory read", s[READ_BYTES].median / 1e9,
            s[READ_BYTES].min / 1e9, s[READ_BYTES].max / 1e9);
-    printf("%-34s %10.1f %10.1f %10.1f  GFLOP/s\n", "multiply-add from registers",
-           s[PEAK_FLOPS].median / 1e9, s[PEAK_FLOPS].min / 1e9, s[PEAK_FLOPS].max / 1e9);
-    printf(
-        "prefill %6lld tokens, chunk %-5lld  %10.2f %10.2f %10.2f  tokens/s, %.1f GFLOP/s, %.0f %% "
-        "of the above\n",
-        (long long)b->options->prompt_tokens, (long long)b->options->chunk, s[PREFILL].median,
-        s[PREFILL].min, s[PREFILL].max, s[PREFILL].median * flops / 1e9,
-        100 * s[PREFILL].median * flops / s[PEAK_FLOPS].median);
+    printf("%-34s %10.1f %10.1f %10.1f  %s\n",
+           integers ? "8-bit products from registers" : "multiply-add from registers",
+           peak->median / 1e9, peak->min / 1e9, peak->max / 1e9, unit);
+    printf("prefill %6lld tokens, chunk %-5lld  %10.2f %10.2f %10.2f  tokens/s, %.1f %s, %.0f %% "
+           "of the above\n",
+           (long long)b->options->prompt_tokens, (long long)b->options->chunk, s[PREFILL].median,
+           s[PREFILL].min, s[PREFILL].max, s[PREFILL].median * flops / 1e9, unit,
+           100 * s[PREFILL].median * flops / peak->median);
     printf(
         "decode  %6lld tokens               %10.2f %10.2f %10.2f  tokens/s, %.1f GB/s of weights, "
         "%.0f %% of the read rate\n",
@@ -232,13 +247,14 @@ static void print_json(struct bench *b, const struct stats s[FIGURE_COUNT])
     json_object_set_new(decode, "weight_bytes_per_token", json_real(bytes));
     json_object_set_new(decode, "weight_bytes_per_s", json_real(s[DECODE].median * bytes));
     all = json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:s, s:I, s:f, s:f, s:f, s:I, s:I, s:o, s:o}", "model",
+        "{s:s, s:s, s:s, s:i, s:i, s:s, s:I, s:f, s:f, s:f, s:f, s:I, s:I, s:o, s:o}", "model",
         b->model_name, "cpu", b->host.cpu, "isa", message_text(loaded(b, 0), "level", "?"),
         "threads", (int)b->n_threads, "ranks", (int)b->service.n_ranks, "arithmetic_class",
         message_text(loaded(b, 0), "arithmetic", "?"), "reps", (json_int_t)b->options->reps,
-        "read_bytes_per_s", s[READ_BYTES].median, "fma_flops_per_s", s[PEAK_FLOPS].median, "load_s",
-        b->service.load_seconds, "weight_bytes", (json_int_t)weight_bytes(b), "read_bytes",
-        (json_int_t)sum_of_ranks(b, "read_bytes"), "prefill", prefill, "decode", decode);
+        "read_bytes_per_s", s[READ_BYTES].median, "fma_flops_per_s", s[PEAK_FLOPS].median,
+        "int8_ops_per_s", s[PEAK_INT8].median, "load_s", b->service.load_seconds, "weight_bytes",
+        (json_int_t)weight_bytes(b), "read_bytes", (json_int_t)sum_of_ranks(b, "read_bytes"),
+        "prefill", prefill, "decode", decode);
     ENSURE(all != NULL);
     json_write(&text, all, &(struct json_style){.indent = 2, .item_sep = ",", .key_sep = ": "});
     printf("%s\n", buf_str(&text));

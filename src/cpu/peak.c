@@ -17,12 +17,37 @@ static double ref_loop(uint32_t n)
     return 2.0 * n;
 }
 
+static double ref_int8_loop(uint32_t n)
+{
+    int32_t a = 0;
+    int8_t b = 3;
+
+    for (uint32_t i = 0; i < n; i++) {
+        a += b * (int8_t)i;
+        __asm__ volatile("" : "+m"(a), "+m"(b));
+    }
+    return 2.0 * n;
+}
+
+/* The loop's operations a second, over about ms milliseconds. */
+static double rate(double (*loop)(uint32_t), uint32_t ms)
+{
+    double operations = 0;
+    uint64_t start;
+    uint64_t end;
+
+    loop(10000); /* wakes the vector units up */
+    start = clock_ns();
+    do {
+        operations += loop(10000);
+        end = clock_ns();
+    } while (end - start < ms * 1000000ull);
+    return operations / ((double)(end - start) * 1e-9);
+}
+
 double cpu_peak_flops(enum cpu_level level, uint32_t ms)
 {
     double (*loop)(uint32_t) = ref_loop;
-    uint64_t start;
-    uint64_t end;
-    double flops = 0;
 
 #if defined(__x86_64__)
     loop = level >= CPU_LEVEL_AVX512 ? cpu_peak_avx512
@@ -31,11 +56,33 @@ double cpu_peak_flops(enum cpu_level level, uint32_t ms)
 #else
     loop = level >= CPU_LEVEL_NEON ? cpu_peak_neon : loop;
 #endif
-    loop(10000); /* wakes the vector units up */
-    start = clock_ns();
-    do {
-        flops += loop(10000);
-        end = clock_ns();
-    } while (end - start < ms * 1000000ull);
-    return flops / ((double)(end - start) * 1e-9);
+    return rate(loop, ms);
+}
+
+double cpu_peak_int8_ops(enum cpu_level level, uint32_t ms)
+{
+    double (*loop)(uint32_t) = ref_int8_loop;
+
+#if defined(__x86_64__)
+    switch (level) {
+    case CPU_LEVEL_AVX512VNNI:
+    case CPU_LEVEL_AMX:
+        loop = cpu_peak_int8_avx512vnni;
+        break;
+    case CPU_LEVEL_AVXVNNI:
+        loop = cpu_peak_int8_avxvnni;
+        break;
+    case CPU_LEVEL_AVX512: /* its integers are those of AVX2 */
+    case CPU_LEVEL_AVX2:
+        loop = cpu_peak_int8_avx2;
+        break;
+    default:
+        break;
+    }
+#else
+    loop = level >= CPU_LEVEL_NEONDOT ? cpu_peak_int8_neondot
+           : level >= CPU_LEVEL_NEON  ? cpu_peak_int8_neon
+                                      : loop;
+#endif
+    return rate(loop, ms);
 }

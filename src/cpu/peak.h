@@ -10,3 +10,7 @@
 /* Runs for about ms milliseconds on the calling thread; floating-point operations a second (a fused
  * multiply-add counts as two). */
 double cpu_peak_flops(enum cpu_level level, uint32_t ms);
+
+/* The same for integers of 8 bits, both signed, multiplied and summed in 32 bits (a product counts
+ * as two operations), by what vectors of the level do that with. Narrower codes can be faster. */
+double cpu_peak_int8_ops(enum cpu_level level, uint32_t ms);
