@@ -40,11 +40,11 @@ struct quant {
     int32_t *sums;     /* [n][n_groups] of the codes */
 };
 
-/* Where the wide code of a group's column k is: of each four columns the first and third come
- * before the second and fourth, for vectors split bytes of weights into even and odd ones. */
+/* Where the wide code of a group's column k is: the even columns come first and then the odd ones,
+ * for so vectors split bytes of weights. */
 static inline uint32_t quant_wide_at(uint32_t k)
 {
-    return (k & ~3u) | (k & 1) << 1 | (k >> 1 & 1);
+    return k % 2 * (QUANT_GROUP / 2) + k / 2;
 }
 
 /* Groups of one leaf over columns [begin, end). */

@@ -27,14 +27,6 @@ VEC_INLINE int16x8_t quant_eight(const float32x4_t *values, float factor, int32x
     return vcombine_s16(vmovn_s32(low), vmovn_s32(high));
 }
 
-/* Eight wide codes in the order of quant_wide_at. */
-VEC_INLINE int16x8_t quant_wide_order(int16x8_t codes)
-{
-    static const uint8_t order[16] = {0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15};
-
-    return vreinterpretq_s16_u8(vqtbl1q_u8(vreinterpretq_u8_s16(codes), vld1q_u8(order)));
-}
-
 /* Fewer than 32 columns are left to the definition, and so are special values. */
 VEC_INLINE void quant_group_either(bool wide, const float *x, uint32_t lead, uint32_t n,
                                    void *codes, float *ret_scale, int32_t *ret_sum)
@@ -66,8 +58,8 @@ VEC_INLINE void quant_group_either(bool wide, const float *x, uint32_t lead, uin
         int16x8_t high = quant_eight(values + i + 2, most / amax, &sum);
 
         if (wide) {
-            vst1q_s16((int16_t *)codes + 4 * i, quant_wide_order(low));
-            vst1q_s16((int16_t *)codes + 4 * i + 8, quant_wide_order(high));
+            vst1q_s16((int16_t *)codes + 2 * i, vuzp1q_s16(low, high)); /* the even columns */
+            vst1q_s16((int16_t *)codes + 2 * i + QUANT_GROUP / 2, vuzp2q_s16(low, high));
         } else {
             vst1q_s8((int8_t *)codes + 4 * i, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
         }

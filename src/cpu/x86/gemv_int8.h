@@ -34,7 +34,7 @@ VEC_INLINE veci gemv_int8_dot(enum int8_sum how, const struct int8_factor words[
 
 #pragma GCC unroll 8
     for (uint32_t j = first; j < end; j++) {
-        sum = int8_add(how, sum, words[j], x + j * int8_x_bytes(how));
+        sum = int8_add(how, sum, words[j], x + 4 * j, 4);
     }
     return sum;
 }

@@ -143,20 +143,22 @@ VEC_INLINE struct int8_factor int8_factor(enum int8_sum how, veci word)
     return (struct int8_factor){word, word};
 }
 
-/* Bytes of x's codes for one word. */
-VEC_INLINE uint32_t int8_x_bytes(enum int8_sum how)
+/* Words of x's codes: wide ones take two, the second (of odd columns) INT8_WORDS after the first.
+ */
+VEC_INLINE uint32_t int8_x_words(enum int8_sum how)
 {
-    return how == INT8_WIDE ? 4 * sizeof(int16_t) : 4;
+    return how == INT8_WIDE ? 2 * INT8_WORDS : INT8_WORDS;
 }
 
-/* sum + w times four codes of x. */
-VEC_INLINE veci int8_add(enum int8_sum how, veci sum, struct int8_factor w, const void *x)
+/* sum + w times a word of x's codes. Of wide ones that is two; step: bytes from word to word. */
+VEC_INLINE veci int8_add(enum int8_sum how, veci sum, struct int8_factor w, const uint8_t *x,
+                         size_t step)
 {
     veci four = vec_set1_bytes(x);
 
     if (how == INT8_WIDE) {
         sum = vec_dot_halves(sum, w.first, four);
-        return vec_dot_halves(sum, w.second, vec_set1_bytes((const uint8_t *)x + 4));
+        return vec_dot_halves(sum, w.second, vec_set1_bytes(x + INT8_WORDS * step));
     }
 #if !VEC_SIGNED
     if (how == INT8_SIGNED) {

@@ -80,7 +80,7 @@ VEC_INLINE void matmul_int8(enum dtype dtype, bool wide, const struct cpu_matmul
         .pack = pack_##name,                                                                    \
         .panels = 1,                                                                            \
         .weight_bytes = GEMM_BLOCK_COLS / QUANT_GROUP * sizeof(struct int8_weights),            \
-        .x_bytes = TILE_X_BYTES,                                                                \
+        .x_bytes = TILE_INT8_X_BYTES,                                                           \
         .tile = {{NULL}, {INT8_TILES(name)}},                                                   \
         .add = tile_add,                                                                        \
     };                                                                                          \

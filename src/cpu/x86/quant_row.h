@@ -34,28 +34,36 @@ VEC_INLINE void quant_group_slow(bool wide, const float *x, uint32_t lead, uint3
     (wide ? quant_group_wide : quant_group)(x, lead, n, codes, ret_scale, ret_sum);
 }
 
-/* Eight words, and eight more, as halves in their order: packing works within halves of a register.
- */
-VEC_INLINE veci quant_pack_halves(veci a, veci b)
+/* 32 words as bytes in their order: packing works within halves of a register. */
+VEC_INLINE veci quant_pack(veci a, veci b, veci c, veci d)
 {
-    return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+    veci bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+
+    return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-/* Codes to memory; wide ones in the order of quant_wide_at. */
+/* Every other one of 32 words as halves in their order: the even ones, or the odd ones. */
+VEC_INLINE veci quant_pack_wide(bool odd, const veci q[QUANT_VECTORS])
+{
+    vecf a = vec_as_float(q[0]);
+    vecf b = vec_as_float(q[1]);
+    vecf c = vec_as_float(q[2]);
+    vecf d = vec_as_float(q[3]);
+    vecf first = odd ? _mm256_shuffle_ps(a, b, 0xdd) : _mm256_shuffle_ps(a, b, 0x88);
+    vecf second = odd ? _mm256_shuffle_ps(c, d, 0xdd) : _mm256_shuffle_ps(c, d, 0x88);
+    veci halves = _mm256_packs_epi32(vec_as_words(first), vec_as_words(second));
+
+    return _mm256_permutevar8x32_epi32(halves, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+/* Codes to memory; wide ones where quant_wide_at says. */
 VEC_INLINE void quant_store(bool wide, const veci q[QUANT_VECTORS], uint8_t *codes)
 {
-    for (uint32_t v = 0; wide && v < QUANT_VECTORS; v += 2) {
-        veci halves = quant_pack_halves(q[v], q[v + 1]);
-
-        halves = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(halves, 0xd8), 0xd8);
-        vec_store_words(codes + v * VEC_LANES * sizeof(int16_t), halves);
-    }
-    if (!wide) {
-        veci bytes =
-            _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
-
-        vec_store_words(
-            codes, _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    if (wide) {
+        vec_store_words(codes, quant_pack_wide(false, q));
+        vec_store_words(codes + QUANT_GROUP, quant_pack_wide(true, q));
+    } else {
+        vec_store_words(codes, quant_pack(q[0], q[1], q[2], q[3]));
     }
 }
 
