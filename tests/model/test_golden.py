@@ -29,6 +29,7 @@ PLANTED = 0.05  # what a planted error changes at least, and rounding to bf16 ne
 
 NAMES = [fixture.name for fixture in fixtures.ALL]
 WITH_BF16 = [name for name in NAMES if Golden(name).bf16 is not None]
+QUANTISED = [name for name in NAMES if Golden(name).is_quantised()]
 CASES = [(name, act) for name in NAMES for act in Golden(name).acts()]
 LEVELS = ["ref", "avx2", "amx"]
 
@@ -111,3 +112,11 @@ def test_bf16_logits_are_those_of_the_canonical_model(name):
     golden = Golden(name)
     logits = canonical.forward(model_file.load(golden.path), golden.prompt, "bf16")[golden.rows]
     assert difference(logits, golden.bf16) <= BF16_TOLERANCE
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_integer_logits_are_those_of_the_canonical_model(name):
+    golden = Golden(name)
+    stored = json.loads(engine.HASHES.read_text())[name]["x86 act int8"]
+    logits = canonical.forward(model_file.load(golden.path), golden.prompt, "int8")
+    assert engine.digest(logits) == stored

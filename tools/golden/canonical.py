@@ -10,6 +10,10 @@ the fused multiply-add. What is left to differ is nothing; the tests allow 1e-5.
 Rounded to bf16 (act="bf16"): the input of every linear map, q and k after norm and rotary embedding, v,
 and the attention weights before their product with v (their sum takes them unrounded). float32:
 everything else. act="f32" rounds nothing to bf16 and keeps the same order.
+
+act="int8": attention as with bf16; quantised weights by integers (src/tensor/quant.h, and the integer chain
+of src/cpu/kernels.h), of 16 bits for the values and the head; BF16 weights by rounded inputs, others
+by inputs as they are.
 """
 
 import math
@@ -21,6 +25,7 @@ import numpy_model
 F32 = np.float32
 TINY = F32(2.0**-126)
 STEP, LANES, KEYS, FFN_LEAVES = 32, 16, 64, 16
+MOST, MOST_WIDE = 127, 32512
 
 
 def flush(x):
@@ -114,6 +119,33 @@ def chain(x, w):
     return run
 
 
+def quantise(x, most):
+    """A group [T, n] to codes [T, n] and scales [T]."""
+    amax = np.abs(x).max(-1)
+    used = amax >= F32(2.0**-100)
+    factor = F32(most) / np.where(used, amax, F32(1))
+    codes = np.where(used[:, None], np.rint(x * factor[:, None]), 0).astype(np.int64)
+    return codes, np.where(used, amax / F32(most), F32(0))
+
+
+def integer_chain(x, w, begin, end, most):
+    """x [T, end - begin] by the columns [begin, end) of Integers w [N, K] -> [T, N]: for each group of
+    32 columns, or what of it lies there, an exact sum, scaled once (for Q6_K two)."""
+    run = np.zeros((len(x), len(w.codes)), F32)
+    width = w.codes.shape[1] // w.d.shape[1]
+    for group in range(begin // STEP, -(-end // STEP)):
+        low, high = max(begin, group * STEP), min(end, (group + 1) * STEP)
+        codes, scale = quantise(x[:, low - begin : high - begin], most)
+        for part in range(group * STEP, (group + 1) * STEP, width):
+            a, b = max(low, part), max(min(high, part + width), max(low, part))
+            dot = codes[:, a - low : b - low] @ w.codes[:, a:b].T
+            run = fma(dot.astype(F32), mul(w.d[:, part // width], scale[:, None]), run)
+        if w.m is not None:
+            total = mul(scale, codes.sum(-1).astype(F32))
+            run = fma(w.m[:, group], total[:, None], run)
+    return run
+
+
 def tree(parts, merge):
     """Merges neighbours by halving the range, first half the larger."""
     if len(parts) == 1:
@@ -151,18 +183,26 @@ def rotate(x, cos, sin):
 class Model:
     def __init__(self, checkpoint, act):
         self.config, self.tensors = checkpoint.config, checkpoint.tensors
-        self.dtypes = checkpoint.dtypes
-        self.rounded = round_bf16 if act == "bf16" else lambda x: x
+        self.dtypes, self.integers = checkpoint.dtypes, checkpoint.integers
+        self.act = act
+        self.rounded = (lambda x: x) if act == "f32" else round_bf16
         frequencies, magnitude = numpy_model.rope_frequencies(checkpoint)
         self.frequencies, self.magnitude = frequencies.astype(F32), F32(magnitude)
         self.scale = F32(1) / np.sqrt(F32(self.config.head_dim))
 
-    def linear(self, name, x, bounds=None):
+    def product(self, name, x, bounds, wide):
+        """Leaves between the given offsets, added as a tree."""
+        spans = list(zip(bounds, bounds[1:]))
+        if self.act == "int8" and name in self.integers:
+            w, most = self.integers[name], MOST_WIDE if wide else MOST
+            return tree([integer_chain(x[:, a:b], w, a, b, most) for a, b in spans], add)
+        w = self.tensors[name]
+        x = x if self.act == "int8" and self.dtypes[name] != "BF16" else self.rounded(x)
+        return tree([chain(x[:, a:b], w[:, a:b]) for a, b in spans], add)
+
+    def linear(self, name, x, bounds=None, wide=False):
         """Row-parallel maps have leaves between the given offsets; the others are one chain."""
-        w, x = self.tensors[f"{name}.weight"], self.rounded(x)
-        bounds = bounds or [0, x.shape[1]]
-        leaves = [chain(x[:, a:b], w[:, a:b]) for a, b in zip(bounds, bounds[1:])]
-        y = tree(leaves, add)
+        y = self.product(f"{name}.weight", x, bounds or [0, x.shape[1]], wide)
         bias = self.tensors.get(f"{name}.bias")
         return y if bias is None else add(y, bias)
 
@@ -207,7 +247,9 @@ class Model:
     def attention(self, prefix, x):
         config, n = self.config, len(x)
         q, k, v = (
-            self.linear(f"{prefix}.{name}_proj", x).reshape(n, -1, config.head_dim)
+            self.linear(f"{prefix}.{name}_proj", x, wide=name == "v").reshape(
+                n, -1, config.head_dim
+            )
             for name in ("q", "k", "v")
         )
         if config.arch == "qwen3":
@@ -237,8 +279,8 @@ class Model:
             x = add(x, self.attention(f"{prefix}.self_attn", normed))
             normed = self.norm(f"{prefix}.post_attention_layernorm", x)
             x = add(x, self.mlp(f"{prefix}.mlp", normed))
-        x = self.rounded(self.norm("model.norm", x))
-        return chain(x, self.tensors.get("lm_head.weight", embedding))
+        head = "lm_head" if "lm_head.weight" in self.tensors else "model.embed_tokens"
+        return self.linear(head, self.norm("model.norm", x), wide=True)
 
 
 def merge_blocks(a, b):
@@ -250,5 +292,5 @@ def merge_blocks(a, b):
 
 
 def forward(checkpoint, ids, act):
-    """Logits [T, vocab] in float32; act is "f32" or "bf16"."""
+    """Logits [T, vocab] in float32; act is "f32", "bf16" or "int8"."""
     return Model(checkpoint, act).forward(ids)

@@ -9,9 +9,12 @@ import subprocess
 
 import numpy as np
 
+import fixtures
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/model/golden"
 HASHES = GOLDEN / "hashes.json"
+DTYPES = {f.name: [f.dtype, *f.other_dtypes.values()] for f in fixtures.ALL}
 BINARY = pathlib.Path(os.environ.get("LOCKSTEP_BIN", ROOT / "build/release/lockstep"))
 
 
@@ -30,7 +33,11 @@ class Golden:
             self.bf16 = logits["bf16"] if "bf16" in logits else None
 
     def acts(self):
-        return ["f32"] if self.bf16 is None else ["f32", "bf16"]
+        acts = ["f32"] if self.bf16 is None else ["f32", "bf16"]
+        return [*acts, "int8"] if self.is_quantised() else acts
+
+    def is_quantised(self):
+        return any(dtype.startswith("Q") for dtype in DTYPES[self.name])
 
     def expected(self, act):
         return self.f32 if act == "f32" else self.bf16

@@ -31,10 +31,24 @@ class Config:
 
 
 @dataclasses.dataclass
+class Integers:
+    """A quantised matrix before scaling: each weight is codes * d + m, of its own group."""
+
+    codes: np.ndarray  # int64 [rows, columns]
+    d: np.ndarray  # float32 [rows, columns / 32], or / 16 for Q6_K
+    m: np.ndarray  # float32 [rows, columns / 32], or None
+
+    def with_rows(self, order):
+        """The same with every array's rows reordered by a function."""
+        return Integers(order(self.codes), order(self.d), None if self.m is None else order(self.m))
+
+
+@dataclasses.dataclass
 class Checkpoint:
     config: Config
     tensors: dict  # Hugging Face name -> float32 array
     dtypes: dict  # Hugging Face name -> stored type, "BF16", "Q4_K", ...
+    integers: dict  # name of a quantised matrix -> its Integers
 
     def weight_type(self):
         """The stored type of the matrices (of the first layer's q, for a mixed file)."""
@@ -102,7 +116,7 @@ def load_folder(folder):
     for shard in shards:
         for name, dtype, array in read_safetensors(folder / shard):
             tensors[name], dtypes[name] = array, dtype
-    return Checkpoint(config, tensors, dtypes)
+    return Checkpoint(config, tensors, dtypes, {})
 
 
 # GGUF. Layout: the format's specification (ggml repository, docs/gguf.md).
@@ -161,11 +175,6 @@ def halves(records, at):
     return records[:, at : at + 2].copy().view("<f2").astype(np.float32)
 
 
-def scaled(codes, d, m):
-    """fma(code, d, m), rounded once: the product has at most 24 + 8 bits, so float64 holds it."""
-    return (codes.astype(np.float64) * d + m).astype(np.float32)
-
-
 def fifth_bits(records, at):
     return np.unpackbits(records[:, at : at + 4], axis=1, bitorder="little")
 
@@ -178,55 +187,64 @@ def k_scales(packed):
     return scale, minimum
 
 
-def dequantise_k45(r, high_bits):
-    """Q4_K and Q5_K: d*scale and dmin*minimum rounded to float32 first, then one fma a weight."""
+def integers_k45(r, high_bits):
+    """Q4_K and Q5_K: d*scale and dmin*minimum are rounded to float32 first."""
     scale, minimum = k_scales(r[:, 4:16])
-    d = (halves(r, 0) * scale)[:, :, None]
-    m = (halves(r, 2) * minimum)[:, :, None]
     qs = r[:, 16 + high_bits :].reshape(-1, 4, 1, 32) >> np.array([0, 4], np.uint8).reshape(2, 1)
     codes = (qs & 15).reshape(-1, 8, 32)
     if high_bits:
         fifth = r[:, 16:48].reshape(-1, 1, 32) >> np.arange(8, dtype=np.uint8).reshape(8, 1)
         codes = codes | (fifth & 1) << 4
-    return scaled(codes, d.astype(np.float64), -m.astype(np.float64))
+    return codes, halves(r, 0) * scale, -(halves(r, 2) * minimum)
 
 
-def dequantise_q6_k(r):
+def integers_q6_k(r):
     low = r[:, 0:128].reshape(-1, 2, 1, 64) >> np.array([0, 4], np.uint8).reshape(2, 1)
     high = r[:, 128:192].reshape(-1, 2, 1, 32) >> np.array([0, 2, 4, 6], np.uint8).reshape(4, 1)
     codes = (low & 15).reshape(-1, 8, 32) | (high & 3).reshape(-1, 8, 32) << 4
-    d = (halves(r, 208) * r[:, 192:208].view(np.int8))[:, :, None]
-    return scaled(codes.reshape(-1, 16, 16).astype(np.int16) - 32, d, 0.0)
+    return codes.astype(np.int16) - 32, halves(r, 208) * r[:, 192:208].view(np.int8), None
 
 
-def dequantise(dtype, r):
-    """Records [n, record bytes] of a quantised type -> float32 [n, elements]."""
-    n = len(r)
+def integers_of(dtype, r):
+    """Records [n, record bytes] of a quantised type -> codes, d and m (or None)."""
     if dtype == "Q8_0":
-        return scaled(r[:, 2:].view(np.int8), halves(r, 0), 0.0)
+        return r[:, 2:].view(np.int8), halves(r, 0), None
     if dtype == "Q4_0":
-        return scaled(nibbles(r[:, 2:]).astype(np.int8) - 8, halves(r, 0), 0.0)
+        return nibbles(r[:, 2:]).astype(np.int8) - 8, halves(r, 0), None
     if dtype == "Q4_1":
-        return scaled(nibbles(r[:, 4:]), halves(r, 0), halves(r, 2))
+        return nibbles(r[:, 4:]), halves(r, 0), halves(r, 2)
     if dtype == "Q5_0":
         codes = nibbles(r[:, 6:]) | fifth_bits(r, 2) << 4
-        return scaled(codes.astype(np.int8) - 16, halves(r, 0), 0.0)
+        return codes.astype(np.int8) - 16, halves(r, 0), None
     if dtype == "Q5_1":
-        return scaled(nibbles(r[:, 8:]) | fifth_bits(r, 4) << 4, halves(r, 0), halves(r, 2))
+        return nibbles(r[:, 8:]) | fifth_bits(r, 4) << 4, halves(r, 0), halves(r, 2)
     if dtype == "Q6_K":
-        return dequantise_q6_k(r).reshape(n, 256)
-    return dequantise_k45(r, 32 if dtype == "Q5_K" else 0).reshape(n, 256)
+        return integers_q6_k(r)
+    return integers_k45(r, 32 if dtype == "Q5_K" else 0)
 
 
-def decode(dtype, group, group_bytes, data, shape):
+def read_integers(dtype, group_bytes, data, shape):
+    codes, d, m = integers_of(dtype, np.frombuffer(data, np.uint8).reshape(-1, group_bytes))
+    rows = shape[0]
+    m = None if m is None else m.astype(np.float32).reshape(rows, -1)
+    return Integers(codes.astype(np.int64).reshape(shape), d.astype(np.float32).reshape(rows, -1), m)
+
+
+def dequantise(w):
+    """fma(code, d, m), rounded once: the product has at most 24 + 8 bits, so float64 holds it."""
+    rows, columns = w.codes.shape
+    codes = w.codes.reshape(rows, w.d.shape[1], -1).astype(np.float64)
+    m = 0.0 if w.m is None else w.m.astype(np.float64)[:, :, None]
+    return (codes * w.d[:, :, None] + m).astype(np.float32).reshape(rows, columns)
+
+
+def decode(dtype, data, shape):
     if dtype == "F32":
         return np.frombuffer(data, "<f4").reshape(shape)
     if dtype == "F16":
         return np.frombuffer(data, "<f2").astype(np.float32).reshape(shape)
-    if dtype == "BF16":
-        return bf16_to_f32(np.frombuffer(data, "<u2")).reshape(shape)
-    records = np.frombuffer(data, np.uint8).reshape(-1, group_bytes)
-    return dequantise(dtype, records).reshape(shape)
+    assert dtype == "BF16"
+    return bf16_to_f32(np.frombuffer(data, "<u2")).reshape(shape)
 
 
 GGUF_LAYER_NAMES = {
@@ -296,18 +314,23 @@ def load_gguf(path):
         entries.append((name, shape, reader.scalar("<I"), reader.scalar("<Q")))
     alignment = meta.get("general.alignment", 32)
     start = (reader.at + alignment - 1) // alignment * alignment
-    tensors, dtypes = {}, {}
+    tensors, dtypes, integers = {}, {}, {}
     for name, shape, number, offset in entries:
         dtype, group, group_bytes = GGML_TYPES[number]
         n_bytes = int(np.prod(shape)) // group * group_bytes
         data = reader.data[start + offset : start + offset + n_bytes]
         name = hugging_face_name(name)
-        tensors[name] = decode(dtype, group, group_bytes, data, shape)
+        if group > 1:
+            integers[name] = read_integers(dtype, group_bytes, data, shape)
+            tensors[name] = dequantise(integers[name])
+        else:
+            tensors[name] = decode(dtype, data, shape)
         dtypes[name] = dtype
-    return Checkpoint(gguf_config(meta, tensors), tensors, dtypes)
+    return Checkpoint(gguf_config(meta, tensors, integers), tensors, dtypes, integers)
 
 
-def gguf_config(meta, tensors):
+def gguf_config(meta, tensors, integers):
+    """The configuration; puts the rows of llama's q and k in our order."""
     arch = meta["general.architecture"]
     field = lambda key: meta[f"{arch}.{key}"]  # noqa: E731
     n_heads = field("attention.head_count")
@@ -329,4 +352,6 @@ def gguf_config(meta, tensors):
         for name, heads in [("q_proj", config.n_heads), ("k_proj", config.n_kv_heads)]:
             for key in [key for key in tensors if f".{name}." in key]:
                 tensors[key] = rows_to_halves(tensors[key], heads)
+                if key in integers:
+                    integers[key] = integers[key].with_rows(lambda a, n=heads: rows_to_halves(a, n))
     return config
