@@ -17,8 +17,9 @@ static void device_destroy(struct ops_device **device)
     }
     free(d->scratch);
     mem_unmap(d->rounded, d->rounded_bytes);
-    mem_unmap(d->quantised, d->quantised_bytes);
-    mem_unmap(d->wide, d->wide_bytes);
+    for (int wide = 0; wide < 2; wide++) {
+        mem_unmap(d->quantised[wide], d->quantised_bytes[wide]);
+    }
     free(d);
     *device = NULL;
 }
@@ -83,13 +84,15 @@ static enum status device_reserve(struct ops_device *device, uint32_t rows, uint
                                   uint32_t groups, struct err *err)
 {
     size_t rounded = (size_t)rows * OPS_STRIDE(cols) * sizeof(float);
-    size_t quantised;
-    size_t wide;
+    bool enough = grow((void **)&device->rounded, &device->rounded_bytes, rounded);
 
-    if (!quant_bytes(rows, groups, false, &quantised) || !quant_bytes(rows, groups, true, &wide) ||
-        !grow((void **)&device->rounded, &device->rounded_bytes, rounded) ||
-        !grow(&device->quantised, &device->quantised_bytes, quantised) ||
-        !grow(&device->wide, &device->wide_bytes, wide)) {
+    for (int wide = 0; wide < 2; wide++) {
+        size_t bytes;
+
+        enough = enough && quant_bytes(rows, groups, wide != 0, &bytes) &&
+                 grow(&device->quantised[wide], &device->quantised_bytes[wide], bytes);
+    }
+    if (!enough) {
         return err_set(err, STATUS_NO_MEMORY, "no memory for %u activations of %u", rows, cols);
     }
     return STATUS_OK;

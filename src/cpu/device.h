@@ -15,10 +15,8 @@ struct ops_device {
     float **scratch; /* [n_threads] of CPU_SCRATCH_BYTES */
     float *rounded;  /* x rounded to bf16 for a product */
     size_t rounded_bytes;
-    void *quantised; /* x as integers for a product (struct quant) */
-    size_t quantised_bytes;
-    void *wide; /* and as wide ones */
-    size_t wide_bytes;
+    void *quantised[2]; /* x as integers for a product (struct quant), [1] as wide ones */
+    size_t quantised_bytes[2];
     struct ops_tune tune;
     struct float_env caller_fenv;
     void (*tick)(void *arg); /* as in struct ops_config */

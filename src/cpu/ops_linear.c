@@ -67,17 +67,14 @@ static void prepare(struct linear_job *job)
         job->rounded_stride = OPS_STRIDE(job->cols);
         ENSURE_OP(args->n * job->rounded_stride * sizeof(float), <=, device->rounded_bytes);
     }
-    if (job->takes[false]) {
-        uint32_t n_groups = quant_n_groups(job->leaves);
+    for (int wide = 0; wide < 2; wide++) {
+        if (job->takes[wide]) {
+            uint32_t n_groups = quant_n_groups(job->leaves);
 
-        ENSURE(quant_bytes(args->n, n_groups, false, &bytes) && bytes <= device->quantised_bytes);
-        job->quant[false] = quant_attach(device->quantised, args->n, n_groups, false);
-    }
-    if (job->takes[true]) {
-        uint32_t n_groups = quant_n_groups(job->leaves);
-
-        ENSURE(quant_bytes(args->n, n_groups, true, &bytes) && bytes <= device->wide_bytes);
-        job->quant[true] = quant_attach(device->wide, args->n, n_groups, true);
+            ENSURE(quant_bytes(args->n, n_groups, wide != 0, &bytes) &&
+                   bytes <= device->quantised_bytes[wide]);
+            job->quant[wide] = quant_attach(device->quantised[wide], args->n, n_groups, wide != 0);
+        }
     }
     if (!job->rounds && !job->takes[false] && !job->takes[true]) {
         return;
