@@ -23,10 +23,11 @@ enum {
 struct shm_call {
     uint64_t count;
     uint64_t what; /* shm_what */
-    uint32_t
-        first; /* leaf range of sum_tree; of a short all_to_allv between two ranks (of others */
-    uint32_t n_owned; /* UINT32_MAX): elements to and from the other */
-    uint64_t scale;   /* bytes of it, of premul_sum */
+    /* The leaf range of sum_tree; of a short all_to_allv between two ranks the elements to and from
+     * the other, of any other all_to_allv UINT32_MAX. */
+    uint32_t first;
+    uint32_t n_owned;
+    uint64_t scale; /* bytes of it, of premul_sum */
 };
 
 /* A vector so short needs no slot: it goes with the call, if it is very short in the very line that
