@@ -6,38 +6,13 @@
 #define COMBINE_VECTOR 32
 #include "comm/combine_kernels.h"
 
+#define VECTOR       __m256
+#define VECTOR_LOAD  _mm256_loadu_ps
+#define VECTOR_STORE _mm256_storeu_ps
+#define VECTOR_ADD   _mm256_add_ps
+#include "comm/combine_vector.h"
+
 enum { LANES = 8 };
-
-/* A few floats are added one by one: put together in memory to a vector, they would be waited for.
- */
-static void sum(void *out, const void *a, const void *b, size_t n)
-{
-    const float *x = a;
-    const float *y = b;
-    float *z = out;
-    size_t i = 0;
-
-    for (; i + LANES <= n; i += LANES) {
-        _mm256_storeu_ps(z + i, _mm256_add_ps(_mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i)));
-    }
-    for (; i < n; i++) {
-        _mm_store_ss(z + i, _mm_add_ss(_mm_load_ss(x + i), _mm_load_ss(y + i)));
-    }
-}
-
-static void add_sum(float *restrict x, const float *restrict a, const float *restrict b, size_t n)
-{
-    size_t i = 0;
-
-    for (; i + LANES <= n; i += LANES) {
-        __m256 both = _mm256_add_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i));
-
-        _mm256_storeu_ps(x + i, _mm256_add_ps(_mm256_loadu_ps(x + i), both));
-    }
-    for (; i < n; i++) {
-        x[i] = x[i] + (a[i] + b[i]);
-    }
-}
 
 static void widen_f16(void *out, const void *in, size_t n)
 {
@@ -71,7 +46,7 @@ static void narrow_f16(void *out, const void *in, size_t n)
     }
 }
 
-const struct combine_sums combine_sums_avx2 = {"avx2", sum, add_sum};
+const struct combine_sums combine_sums_avx2 = {"avx2", vector_sum, vector_add_sum};
 
 const struct combine_kernels combine_kernels_avx2 = {
     .name = "avx2",

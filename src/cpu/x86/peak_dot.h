@@ -7,9 +7,10 @@
  */
 #pragma once
 
-#include <immintrin.h>
-
 #include "cpu/peak_priv.h"
+
+#ifdef PEAK_DOT
+#include <immintrin.h>
 
 #ifdef __AVX512F__
 typedef __m512i peak_words;
@@ -62,3 +63,5 @@ static double peak_dot(uint32_t n)
     __asm__ volatile("" ::"v"(g), "v"(h), "v"(i), "v"(j), "v"(k), "v"(l));
     return 2.0 * sizeof(peak_words) * PEAK_CHAINS * n;
 }
+
+#endif
