@@ -21,8 +21,8 @@ const char *shm_type_name(uint32_t type);
 static inline void shm_step_begin(struct shm *shm)
 {
     struct shm_arrival *mine = &shm->self->arrivals[(shm->step + 1) & 1];
-    const uint64_t *from = &shm->call.count;
-    volatile uint64_t *to = &mine->call.count;
+    const uint64_t *from = (const void *)&shm->call;
+    volatile uint64_t *to = (volatile void *)&mine->call;
 
     for (size_t i = 0; i < sizeof(mine->call) / sizeof(*from); i++) {
         to[i] = from[i]; /* one by one: a wider load would wait for the stores before it */
