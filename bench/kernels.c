@@ -229,6 +229,7 @@ static double run_matmul(struct bench *bench, const struct bench_case *it, size_
             .w = &w,
             .x = bench->x,
             .x_stride = x_stride,
+            .x_bf16 = it->dtype == DTYPE_BF16 || it->dtype == DTYPE_BF16_12,
             .q = it->integers ? quantise(bench, it, &w, x_stride) : (struct quant){0},
             .y = bench->y,
             .y_stride = it->rows,
@@ -273,7 +274,8 @@ static double run_attention(struct bench *bench, const struct bench_case *it, ui
             .q_stride = stride,
             .q8 = quant_attach(bench->quantised, it->rows, (uint32_t)div_up(it->cols, QUANT_GROUP),
                                false),
-            .product = bench->kernels.matmul_int8[DTYPE_Q8_0],
+            .product = it->dtype == DTYPE_Q8_0 ? bench->kernels.matmul_int8[DTYPE_Q8_0]
+                                               : bench->kernels.matmul[DTYPE_BF16],
             .n_q = it->rows,
             .valid = valid,
             .m = bench->y,

@@ -108,14 +108,14 @@ class LlamaCpp:
 
 class Lockstep:
     """lockstep bench, and the daemon under bench_serve for many sequences. yardsticks collects what the runs
-    say of the machine: read rates, rates of multiply-adds and of 8-bit products, and what share decode had of
-    the first, and prefill of the second or, with integers, the third."""
+    say of the machine: read rates, rates of multiply-adds (of f32 and of BF16) and of 8-bit products, and what share
+    decode had of the first, and prefill of the one that it is made of."""
 
     name = "lockstep"
 
     def __init__(self, build, model, threads, options=()):
         self.build, self.model, self.threads, self.options = build, model, threads, list(options)
-        self.yardsticks = {"read": [], "fma": [], "int8": [], "decode": [], "prefill": []}
+        self.yardsticks = {"read": [], "fma": [], "bf16": [], "int8": [], "decode": [], "prefill": []}
 
     def command(self, verb):
         return [self.build / "lockstep", verb, self.model, "--tp", 1, "--threads", self.threads, *self.options]
@@ -129,11 +129,13 @@ class Lockstep:
                                 "--json"]))
         self.yardsticks["read"].append(result["read_bytes_per_s"])
         self.yardsticks["fma"].append(result["fma_flops_per_s"])
+        self.yardsticks["bf16"].append(result["bf16_flops_per_s"])
         self.yardsticks["int8"].append(result["int8_ops_per_s"])
         if what == "decode":
             self.yardsticks["decode"].append(result["decode"]["weight_bytes_per_s"] / result["read_bytes_per_s"])
         if what == "prefill":
-            peak = "int8_ops_per_s" if " act int8" in result["arithmetic_class"] else "fma_flops_per_s"
+            act = result["arithmetic_class"].partition(" act ")[2].partition(" ")[0]
+            peak = {"int8": "int8_ops_per_s", "bf16": "bf16_flops_per_s"}.get(act, "fma_flops_per_s")
             self.yardsticks["prefill"].append(result["prefill"]["flops_per_s"] / result[peak])
         return result[what.split()[0]]["tokens_per_s"]
 

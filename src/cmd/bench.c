@@ -23,7 +23,7 @@
 
 enum { BANDWIDTH_MS = 300, PEAK_MS = 50 };
 
-enum figure { READ_BYTES, PEAK_FLOPS, PEAK_INT8, PREFILL, DECODE, FIGURE_COUNT };
+enum figure { READ_BYTES, PEAK_FLOPS, PEAK_BF16, PEAK_INT8, PREFILL, DECODE, FIGURE_COUNT };
 
 struct bench {
     const struct options *options;
@@ -112,7 +112,7 @@ static enum status answer(struct bench *b, uint32_t rep, struct err *err)
     return status;
 }
 
-/* cpu_peak_flops or cpu_peak_int8_ops. */
+/* One of the rates of cpu/peak.h. */
 typedef double peak_fn(enum cpu_level level, uint32_t ms);
 
 struct peak_job {
@@ -166,6 +166,7 @@ static enum status measure(struct bench *b, uint32_t rep, struct err *err)
     b->values[READ_BYTES][rep] = bandwidth_measure(b->bandwidth, BANDWIDTH_MS);
     if (cpu_level_parse(level_name, &level, err) == STATUS_OK) {
         b->values[PEAK_FLOPS][rep] = peak_of(cpu_peak_flops, level, n);
+        b->values[PEAK_BF16][rep] = peak_of(cpu_peak_bf16_flops, level, n);
         b->values[PEAK_INT8][rep] = peak_of(cpu_peak_int8_ops, level, n);
     }
     start = clock_ns();
@@ -177,10 +178,21 @@ static enum status measure(struct bench *b, uint32_t rep, struct err *err)
     return status;
 }
 
-/* Whether products are made of integers of 8 bits. */
-static bool is_integers(struct bench *b)
+/* What most products are made of, and the rate at which registers alone give it. */
+static enum figure peak_figure(struct bench *b)
 {
-    return strstr(message_text(loaded(b, 0), "arithmetic", ""), " act int8") != NULL;
+    const char *arithmetic = message_text(loaded(b, 0), "arithmetic", "");
+
+    return strstr(arithmetic, " act int8") != NULL   ? PEAK_INT8
+           : strstr(arithmetic, " act bf16") != NULL ? PEAK_BF16
+                                                     : PEAK_FLOPS;
+}
+
+static const char *peak_name(enum figure figure)
+{
+    return figure == PEAK_INT8   ? "8-bit products from registers"
+           : figure == PEAK_BF16 ? "BF16 multiply-add from registers"
+                                 : "multiply-add from registers";
 }
 
 /* Multiply-adds of a prompt token, as floating-point operations: the matrices that it passes, and
@@ -199,9 +211,9 @@ static void print_table(struct bench *b, const struct stats s[FIGURE_COUNT])
 {
     double bytes = (double)sum_of_ranks(b, "token_bytes");
     double flops = flops_per_token(b);
-    bool integers = is_integers(b);
-    const struct stats *peak = &s[integers ? PEAK_INT8 : PEAK_FLOPS];
-    const char *unit = integers ? "GOP/s" : "GFLOP/s";
+    const enum figure figure = peak_figure(b);
+    const struct stats *peak = &s[figure];
+    const char *unit = figure == PEAK_INT8 ? "GOP/s" : "GFLOP/s";
 
     printf("%s, %s, %s kernels, %u rank%s of %u thread%s, %s\n", b->model_name, b->host.cpu,
            message_text(loaded(b, 0), "level", "?"), b->service.n_ranks,
@@ -212,9 +224,8 @@ static void print_table(struct bench *b, const struct stats s[FIGURE_COUNT])
     printf("%-34s %10s %10s %10s\n", "", "median", "min", "max");
     printf("%-34s %10.1f %10.1f %10.1f  GB/s\n", "memory read", s[READ_BYTES].median / 1e9,
            s[READ_BYTES].min / 1e9, s[READ_BYTES].max / 1e9);
-    printf("%-34s %10.1f %10.1f %10.1f  %s\n",
-           integers ? "8-bit products from registers" : "multiply-add from registers",
-           peak->median / 1e9, peak->min / 1e9, peak->max / 1e9, unit);
+    printf("%-34s %10.1f %10.1f %10.1f  %s\n", peak_name(figure), peak->median / 1e9,
+           peak->min / 1e9, peak->max / 1e9, unit);
     printf("prefill %6lld tokens, chunk %-5lld  %10.2f %10.2f %10.2f  tokens/s, %.1f %s, %.0f %% "
            "of the above\n",
            (long long)b->options->prompt_tokens, (long long)b->options->chunk, s[PREFILL].median,
@@ -247,14 +258,14 @@ static void print_json(struct bench *b, const struct stats s[FIGURE_COUNT])
     json_object_set_new(decode, "weight_bytes_per_token", json_real(bytes));
     json_object_set_new(decode, "weight_bytes_per_s", json_real(s[DECODE].median * bytes));
     all = json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:s, s:I, s:f, s:f, s:f, s:f, s:I, s:I, s:o, s:o}", "model",
+        "{s:s, s:s, s:s, s:i, s:i, s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:o, s:o}", "model",
         b->model_name, "cpu", b->host.cpu, "isa", message_text(loaded(b, 0), "level", "?"),
         "threads", (int)b->n_threads, "ranks", (int)b->service.n_ranks, "arithmetic_class",
         message_text(loaded(b, 0), "arithmetic", "?"), "reps", (json_int_t)b->options->reps,
         "read_bytes_per_s", s[READ_BYTES].median, "fma_flops_per_s", s[PEAK_FLOPS].median,
-        "int8_ops_per_s", s[PEAK_INT8].median, "load_s", b->service.load_seconds, "weight_bytes",
-        (json_int_t)weight_bytes(b), "read_bytes", (json_int_t)sum_of_ranks(b, "read_bytes"),
-        "prefill", prefill, "decode", decode);
+        "bf16_flops_per_s", s[PEAK_BF16].median, "int8_ops_per_s", s[PEAK_INT8].median, "load_s",
+        b->service.load_seconds, "weight_bytes", (json_int_t)weight_bytes(b), "read_bytes",
+        (json_int_t)sum_of_ranks(b, "read_bytes"), "prefill", prefill, "decode", decode);
     ENSURE(all != NULL);
     json_write(&text, all, &(struct json_style){.indent = 2, .item_sep = ",", .key_sep = ": "});
     printf("%s\n", buf_str(&text));

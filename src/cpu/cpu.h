@@ -19,13 +19,15 @@ enum cpu_level {
     CPU_LEVEL_AVXVNNI,
     CPU_LEVEL_AVX512,
     CPU_LEVEL_AVX512VNNI,
+    CPU_LEVEL_AVX512BF16,
     CPU_LEVEL_AMX,
     CPU_LEVEL_NEON,
     CPU_LEVEL_NEONDOT,
     CPU_LEVEL_COUNT
 };
 
-/* "ref"; "avx2", "avx-vnni", "avx512", "avx512-vnni", "amx"; "neon", "neon-dot" */
+/* "ref"; "avx2", "avx-vnni", "avx512", "avx512-vnni", "avx512-bf16", "amx";
+ * "neon", "neon-dot" */
 const char *cpu_level_name(enum cpu_level level);
 
 /* By name or number, of those built for this kind of processor; STATUS_INVALID lists the names. */

@@ -85,7 +85,8 @@ struct cpu_attn_block {
     const float *q; /* [n_q] rows of head_dim, already rounded; not for INT8 */
     size_t q_stride;
     struct quant q8; /* INT8: the rows of q */
-    /* INT8: a level's matmul_int8 for Q8_0; which one is all the same. */
+    /* INT8: a level's matmul_int8 for Q8_0; BF16: a level's matmul for BF16; which level's is all
+     * the same. */
     void (*product)(const struct cpu_matmul *args);
     uint32_t n_q;
     const uint32_t *valid; /* [n_q] 1 .. 64 */
@@ -159,6 +160,7 @@ void cpu_kernels_init_avx2(struct cpu_kernels *kernels);
 void cpu_kernels_init_avxvnni(struct cpu_kernels *kernels);
 void cpu_kernels_init_avx512(struct cpu_kernels *kernels);
 void cpu_kernels_init_avx512vnni(struct cpu_kernels *kernels);
+void cpu_kernels_init_avx512bf16(struct cpu_kernels *kernels);
 void cpu_kernels_init_amx(struct cpu_kernels *kernels);
 void cpu_kernels_init_neon(struct cpu_kernels *kernels);
 void cpu_kernels_init_neondot(struct cpu_kernels *kernels);

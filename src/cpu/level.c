@@ -2,6 +2,7 @@
 /* Which kernels to use: levels, detection, the start-up check. */
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #elif defined(__aarch64__)
@@ -11,13 +12,14 @@
 #include "base/log.h"
 #include "cpu/cpu.h"
 #include "base/float_env.h"
+#include "cpu/peak.h"
 #include "cpu/selfcheck.h"
 
-static const char *const names[CPU_LEVEL_COUNT] = {"ref",         "avx2", "avx-vnni", "avx512",
-                                                   "avx512-vnni", "amx",  "neon",     "neon-dot"};
+static const char *const names[CPU_LEVEL_COUNT] = {
+    "ref", "avx2", "avx-vnni", "avx512", "avx512-vnni", "avx512-bf16", "amx", "neon", "neon-dot"};
 
 #if defined(__x86_64__)
-#define BUILT_NAMES "ref, avx2, avx-vnni, avx512, avx512-vnni, amx"
+#define BUILT_NAMES "ref, avx2, avx-vnni, avx512, avx512-vnni, avx512-bf16, amx"
 #else
 #define BUILT_NAMES "ref, neon, neon-dot"
 #endif
@@ -83,6 +85,25 @@ static bool may_use_tiles(void)
     return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 
+static bool prefers_pairs;
+
+static void measure_pairs(void)
+{
+    prefers_pairs = cpu_peak_prefers_pairs();
+}
+
+/* Products of BF16 pairs, where they gain anything. */
+static bool has_fast_pairs(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    if (!has_bit(7, 1, 0, 5)) {
+        return false;
+    }
+    pthread_once(&once, measure_pairs);
+    return prefers_pairs;
+}
+
 bool cpu_level_is_supported(enum cpu_level level)
 {
     /* the compiler's run-time support checks that the operating system saves the registers */
@@ -98,6 +119,8 @@ bool cpu_level_is_supported(enum cpu_level level)
         return has_avx512();
     case CPU_LEVEL_AVX512VNNI:
         return has_avx512() && __builtin_cpu_supports("avx512vnni");
+    case CPU_LEVEL_AVX512BF16:
+        return has_avx512() && __builtin_cpu_supports("avx512vnni") && has_fast_pairs();
     case CPU_LEVEL_AMX:
         return has_avx512() && has_bit(7, 0, 3, 22) && has_bit(7, 0, 3, 24) && may_use_tiles();
     default:
@@ -112,6 +135,7 @@ void cpu_kernels_add_level(struct cpu_kernels *kernels, enum cpu_level level)
         [CPU_LEVEL_AVXVNNI] = cpu_kernels_init_avxvnni,
         [CPU_LEVEL_AVX512] = cpu_kernels_init_avx512,
         [CPU_LEVEL_AVX512VNNI] = cpu_kernels_init_avx512vnni,
+        [CPU_LEVEL_AVX512BF16] = cpu_kernels_init_avx512bf16,
         [CPU_LEVEL_AMX] = cpu_kernels_init_amx,
     };
 

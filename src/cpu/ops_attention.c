@@ -259,7 +259,8 @@ static void compute_block(const struct attn_job *job, struct tile *tile, uint32_
         .q = tile->q,
         .q_stride = tile->o_stride,
         .q8 = tile->q8,
-        .product = kernels->matmul_int8[DTYPE_Q8_0],
+        .product =
+            kv->type == KV_INT8 ? kernels->matmul_int8[DTYPE_Q8_0] : kernels->matmul[DTYPE_BF16],
         .n_q = n_q,
         .valid = tile->valid,
         .m = top->m,

@@ -59,6 +59,36 @@ double cpu_peak_flops(enum cpu_level level, uint32_t ms)
     return rate(loop, ms);
 }
 
+double cpu_peak_bf16_flops(enum cpu_level level, uint32_t ms)
+{
+#if defined(__x86_64__)
+    if (level == CPU_LEVEL_AVX512BF16) {
+        return rate(cpu_peak_avx512bf16, ms);
+    }
+#endif
+    return cpu_peak_flops(level, ms);
+}
+
+#if defined(__x86_64__)
+
+bool cpu_peak_prefers_pairs(void)
+{
+    double (*const loops[2])(uint32_t) = {cpu_peak_avx512, cpu_peak_avx512bf16};
+    double best[2] = {0, 0};
+
+    cpu_peak_avx512(2000); /* wakes the vector units up */
+    for (int turn = 0; turn < 16; turn++) {
+        uint64_t start = clock_ns();
+        double operations = loops[turn % 2](400);
+        uint64_t ns = clock_ns() - start;
+
+        best[turn % 2] = MAX(best[turn % 2], operations / (double)MAX(ns, 1));
+    }
+    return best[1] > 1.2 * best[0];
+}
+
+#endif
+
 double cpu_peak_int8_ops(enum cpu_level level, uint32_t ms)
 {
     double (*loop)(uint32_t) = ref_int8_loop;
@@ -66,6 +96,7 @@ double cpu_peak_int8_ops(enum cpu_level level, uint32_t ms)
 #if defined(__x86_64__)
     switch (level) {
     case CPU_LEVEL_AVX512VNNI:
+    case CPU_LEVEL_AVX512BF16:
     case CPU_LEVEL_AMX:
         loop = cpu_peak_int8_avx512vnni;
         break;

@@ -7,6 +7,7 @@
 
 double cpu_peak_avx2(uint32_t n);
 double cpu_peak_avx512(uint32_t n);
+double cpu_peak_avx512bf16(uint32_t n); /* of pairs of BF16 */
 double cpu_peak_neon(uint32_t n);
 
 double cpu_peak_int8_avx2(uint32_t n);

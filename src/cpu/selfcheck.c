@@ -297,13 +297,17 @@ static bool check_attention(struct check *check, enum kv_type kv, bool tiny, uin
     fill_block(check, &args, tiny);
     args.next = args.k;
     fill(check, check->x, QUERIES * X_STRIDE, tiny ? -64 : 1);
+    if (kv == KV_BF16) {
+        check->ref->round_bf16(check->x, check->x, QUERIES * X_STRIDE);
+    }
     for (int i = 0; i < 2; i++) {
         const struct cpu_kernels *kernels = i == 0 ? check->ref : check->kernels;
 
         if (kv == KV_INT8) {
             args.q8 = quantise(check, kernels, &head, false);
-            args.product = kernels->matmul_int8[DTYPE_Q8_0];
         }
+        args.product =
+            kv == KV_INT8 ? kernels->matmul_int8[DTYPE_Q8_0] : kernels->matmul[DTYPE_BF16];
         memset(results[i], 0, sizeof(check->found));
         args.o = results[i];
         args.m = results[i] + QUERIES * args.o_stride;

@@ -31,7 +31,7 @@ def test_facts(run):
 
 def test_levels(run):
     report = doctor(run)
-    levels = ["ref", "avx2", "avx-vnni", "avx512", "avx512-vnni", "amx"]
+    levels = ["ref", "avx2", "avx-vnni", "avx512", "avx512-vnni", "avx512-bf16", "amx"]
     assert report["level_supported"] in levels
     assert levels.index(report["level"]) <= levels.index(report["level_supported"])
     assert doctor(run, "--cpu-mask", "ref")["level"] == "ref"

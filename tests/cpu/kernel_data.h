@@ -164,7 +164,7 @@ static inline size_t kernel_differs(const float *a, const float *b, size_t n)
     return n;
 }
 
-enum { KERNEL_LEVELS_MAX = CPU_LEVEL_COUNT + 2 };
+enum { KERNEL_LEVELS_MAX = CPU_LEVEL_COUNT + 3 };
 
 /* The levels this machine has beside the reference. Says which it has not. */
 static inline uint32_t kernel_levels(struct cpu_kernels levels[KERNEL_LEVELS_MAX])
@@ -192,6 +192,8 @@ static inline uint32_t kernel_stand_ins(struct cpu_kernels levels[KERNEL_LEVELS_
         emulated_kernels_init_16(&levels[n++]);
         cpu_kernels_init_ref(&levels[n]);
         emulated_kernels_init_8(&levels[n++]);
+        cpu_kernels_init_ref(&levels[n]);
+        emulated_kernels_init_dot(&levels[n++]);
         cpu_kernels_init_ref(&levels[n]);
         emulated_kernels_init_amx(&levels[n++]);
     }

@@ -40,6 +40,23 @@ struct partials {
     float *o;
 };
 
+/* Every level, to args' m, l and o. */
+static void check_levels(struct kernel_fixture *fixture, struct cpu_attn_block *args,
+                         const struct partials *expected)
+{
+    for (uint32_t i = 0; i < fixture->n_levels; i++) {
+        const struct cpu_kernels *level = &fixture->levels[i];
+
+        memset(args->o, 0, args->n_q * args->o_stride * sizeof(float));
+        /* any level's: the next one's, so that each has its turn */
+        args->product = fixture->levels[(i + 1) % fixture->n_levels].matmul[DTYPE_BF16];
+        level->attn_block(args);
+        kernel_assert_same(level, "attn_block m", expected->m, args->m, args->n_q);
+        kernel_assert_same(level, "attn_block l", expected->l, args->l, args->n_q);
+        kernel_assert_same(level, "attn_block o", expected->o, args->o, args->n_q * args->o_stride);
+    }
+}
+
 /* Powers of two for TINY: scores flush to zeros of both signs (-63), or weights times values do
  * (values at -126, scores near 0). */
 static void check_block(struct kernel_fixture *fixture, bool bf16, uint32_t head_dim, uint32_t n_q,
@@ -78,6 +95,9 @@ static void check_block(struct kernel_fixture *fixture, bool bf16, uint32_t head
         memcpy((uint8_t *)values.codes + i, &bits, sizeof(bits));
     }
     fill_valid(&fixture->random, pattern, n_q, valid);
+    if (bf16) {
+        fixture->ref.round_bf16(q, q, n_q * q_stride);
+    }
     args.k = keys.codes;
     args.next = keys.codes;
     args.v = values.codes;
@@ -88,14 +108,7 @@ static void check_block(struct kernel_fixture *fixture, bool bf16, uint32_t head
     args.m = found.m;
     args.l = found.l;
     args.o = found.o;
-    for (uint32_t i = 0; i < fixture->n_levels; i++) {
-        memset(found.o, 0, n_q * o_stride * sizeof(float));
-        fixture->levels[i].attn_block(&args);
-        kernel_assert_same(&fixture->levels[i], "attn_block m", expected.m, found.m, n_q);
-        kernel_assert_same(&fixture->levels[i], "attn_block l", expected.l, found.l, n_q);
-        kernel_assert_same(&fixture->levels[i], "attn_block o", expected.o, found.o,
-                           n_q * o_stride);
-    }
+    check_levels(fixture, &args, &expected);
     kernel_packed_release(&keys);
     kernel_packed_release(&values);
     free(expected.o);

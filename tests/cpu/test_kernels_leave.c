@@ -176,6 +176,7 @@ static void test_attention(void **state)
                 .v = page,
                 .head_dim = HEAD_DIM,
                 .kv = i % 2 == 0 ? KV_BF16 : KV_F32,
+                .product = fixture->levels[i / 2].matmul[DTYPE_BF16],
                 .scale = 1.0f,
                 .q = q,
                 .q_stride = HEAD_DIM,

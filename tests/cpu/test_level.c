@@ -9,7 +9,7 @@
 #include "cpu/cpu.h"
 
 #if defined(__x86_64__)
-#define HERE  "ref, avx2, avx-vnni, avx512, avx512-vnni, amx"
+#define HERE  "ref, avx2, avx-vnni, avx512, avx512-vnni, avx512-bf16, amx"
 #define OTHER "neon-dot"
 static const enum cpu_level FIRST = CPU_LEVEL_AVX2;
 static const enum cpu_level LAST = CPU_LEVEL_AMX;

@@ -66,7 +66,8 @@ static void attn_product(const struct attn *attn, struct packed *w, uint32_t out
     args->panel_end = (uint32_t)div_up(outputs, PACKED_LANES);
     args->scratch = attn->scratch;
     if (attn->args->kv == KV_BF16) {
-        matmul_bf16(args);
+        args->x_bf16 = true;
+        attn->args->product(args);
     } else {
         matmul_f32(args);
     }

@@ -8,7 +8,7 @@
 
 #include "cpu/kernels.h"
 
-enum { GEMM_ROWS_MAX = 8, GEMM_PANELS_MAX = 2, GEMM_BLOCK_COLS = 256 };
+enum { GEMM_ROWS_MAX = 16, GEMM_PANELS_MAX = 2, GEMM_BLOCK_COLS = 256 };
 
 /* Adds the products of `n` columns to the running sums of one tile. */
 struct gemm_tile {

@@ -70,16 +70,15 @@ VEC_INLINE void tile_amx_step(const uint8_t *x, const uint8_t *w, size_t panel_b
     }
 }
 
-/* The last step of a leaf, of `pairs` pairs of columns: what follows them is another leaf's. */
-static void tile_amx_rest(const uint8_t *x, const uint8_t *w, size_t panel_bytes, uint32_t pairs,
+/* The last step of a leaf, of n columns. */
+static void tile_amx_rest(const uint8_t *x, const uint8_t *w, size_t panel_bytes, uint32_t n,
                           bool tall, bool wide)
 {
     _Alignas(CACHE_LINE) uint8_t step[2][TILE_AMX_STEP];
 
-    memset(step, 0, sizeof(step));
-    memcpy(step[0], w, pairs * AMX_ROW_BYTES);
+    tile_pairs_rest(w, n, step[0]);
     if (wide) {
-        memcpy(step[1], w + panel_bytes, pairs * AMX_ROW_BYTES);
+        tile_pairs_rest(w + panel_bytes, n, step[1]);
     }
     tile_amx_step(x, step[0], sizeof(step[0]), tall, wide);
 }
@@ -151,7 +150,7 @@ static void tile_amx_compute(const struct gemm_tile *tile)
     }
     if (n > 0) {
         gemm_fetch(tile, wide, fetch);
-        tile_amx_rest(x, w, tile->panel_bytes, (uint32_t)div_up(n, 2), tall, wide);
+        tile_amx_rest(x, w, tile->panel_bytes, n, tall, wide);
     }
     tile_amx_end(sums, stride, tall, wide);
     if (!whole) {

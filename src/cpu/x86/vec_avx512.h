@@ -324,4 +324,39 @@ VEC_INLINE veci vec_dot_bytes(veci sum, veci a, veci b)
 
 #endif
 
+#ifdef __AVX512BF16__
+#define VEC_DOT_BF16
+
+/* Of two vectors of pairs of BF16 the lower halves of every word, the first's above the second's,
+ */
+VEC_INLINE veci vec_lower_halves(veci a, veci b)
+{
+    return _mm512_mask_blend_epi16(0x55555555, _mm512_slli_epi32(a, 16), b);
+}
+
+/* or the upper ones. */
+VEC_INLINE veci vec_upper_halves(veci a, veci b)
+{
+    return _mm512_mask_blend_epi16(0x55555555, a, _mm512_srli_epi32(b, 16));
+}
+
+/* sum + the product of every word's upper halves, rounded, + that of the lower ones, rounded: two
+ * fused multiply-adds that flush denormals to zero. */
+VEC_INLINE vecf vec_dot_bf16(vecf sum, veci a, veci b)
+{
+    __asm__("vdpbf16ps %1, %2, %0" : "+v"(sum) : "v"(b), "v"(a));
+    return sum;
+}
+
+/* The same with the two at x for every lane: one instruction with the load in it. */
+VEC_INLINE vecf vec_dot_bf16_set1(vecf sum, veci a, const void *x)
+{
+    const uint32_t *word = x;
+
+    __asm__("vdpbf16ps %1%{1to16%}, %2, %0" : "+v"(sum) : "m"(*word), "v"(a));
+    return sum;
+}
+
+#endif
+
 #endif

@@ -399,3 +399,34 @@ VEC_CALL veci vec_dot_bytes(veci sum, veci a, veci b)
     }
     return sum;
 }
+
+#if VEC_LANES == 16
+#define VEC_DOT_BF16
+
+/* Of two vectors of pairs of BF16 the lower halves of every word, the first's above the second's,
+ */
+VEC_CALL veci vec_lower_halves(veci a, veci b)
+{
+    return (a << 16) | (b & 0xffff);
+}
+
+/* or the upper ones. */
+VEC_CALL veci vec_upper_halves(veci a, veci b)
+{
+    return (a & 0xffff0000) | (b >> 16);
+}
+
+VEC_CALL vecf vec_dot_bf16(vecf sum, veci a, veci b)
+{
+    const veci upper = vec_set1_word(0xffff0000);
+
+    sum = vec_fma(vec_as_float(a & upper), vec_as_float(b & upper), sum);
+    return vec_fma(vec_as_float(a << 16), vec_as_float(b << 16), sum);
+}
+
+VEC_CALL vecf vec_dot_bf16_set1(vecf sum, veci a, const void *x)
+{
+    return vec_dot_bf16(sum, a, vec_set1_bytes(x));
+}
+
+#endif

@@ -9,5 +9,7 @@
 void emulated_kernels_init_16(struct cpu_kernels *kernels);
 /* What AVX-VNNI adds to AVX2: integer products of 8 lanes, bytes summed in 32 bits. */
 void emulated_kernels_init_8(struct cpu_kernels *kernels);
+/* What products of BF16 pairs add to that. */
+void emulated_kernels_init_dot(struct cpu_kernels *kernels);
 /* What AMX adds to AVX-512: products of BF16 and of integers in tile registers. */
 void emulated_kernels_init_amx(struct cpu_kernels *kernels);

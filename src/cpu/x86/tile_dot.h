@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inner product of GEMM for BF16 weights and x rounded to bf16, where vectors multiply pairs of
+ * BF16 (VEC_DOT_BF16): an element is two fused multiply-adds, the upper half of a word first. So a
+ * word that holds columns k and k + 2 is two steps of the chain of even columns, and one that holds
+ * k + 1 and k + 3 two of the odd ones: the canonical order at twice the rate of multiply-adds,
+ * where a product of pairs takes no longer than they do (AMD Zen 4; Intel takes twice as long).
+ *
+ * Packed panels hold pairs of neighbouring columns. For few rows they are paired anew in registers
+ * (out of the first-level cache 219 of 236 GFLOP/s), for many once for all tiles (236).
+ *
+ * x is packed leaf by leaf in steps of 32 columns, with zeros where a leaf ends within its last
+ * one; of the weights, what lies there counts as zero, too.
+ */
+#pragma once
+
+#include "cpu/x86/bf16_12.h"
+#include "cpu/x86/gemv.h"
+#include "cpu/x86/tile.h"
+
+#ifdef VEC_DOT_BF16
+
+enum {
+    DOT_QUADS = 8,          /* of columns, in a step */
+    DOT_QUAD_BYTES = 128,   /* of a panel, as packed or paired anew */
+    DOT_ROWS = 7,           /* of two panels side by side, */
+    DOT_FEW_ROWS = 14,      /* of one */
+    DOT_STRIDE = 8,         /* words of packed x from even columns to odd ones */
+    DOT_FEW_STRIDE = 16,    /* and so on */
+    DOT_FEW_MAX = 48,       /* rows of x that are few */
+    DOT_X_BYTES = 512 << 10 /* half of the second-level cache */
+};
+
+/* Of panels that are paired anew; not a multiple of 4 KiB, at which lines would want one place. */
+enum { DOT_PANEL_BYTES = GEMM_BLOCK_COLS / WEIGHTS_STEP * TILE_PAIRS_STEP + 256 };
+
+/* What is constant wherever a tile is computed. */
+struct dot_shape {
+    uint32_t rows;
+    uint32_t panels;
+    bool few; /* weights are as packed */
+};
+
+/* The sums of a step's even, or odd, columns: of up to 14 rows, or of seven, and in 7 + i those of
+ * row i for the second panel. Written out one by one: see tile.h. */
+#define DOT_EACH(DO) \
+    DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13)
+#define DOT_EACH_TWO(DO) DO(0, 7) DO(1, 8) DO(2, 9) DO(3, 10) DO(4, 11) DO(5, 12) DO(6, 13)
+
+struct dot_sums {
+#define DOT_FIELD(i) vecf row##i;
+    DOT_EACH(DOT_FIELD)
+#undef DOT_FIELD
+};
+
+VEC_INLINE struct dot_sums dot_zero(void)
+{
+    const vecf zero = vec_zero();
+
+    return (struct dot_sums){zero, zero, zero, zero, zero, zero, zero,
+                             zero, zero, zero, zero, zero, zero, zero};
+}
+
+/* Two columns of each row, words of x one after the other. */
+VEC_INLINE void dot_one_panel(uint32_t rows, veci w, const uint8_t *x, struct dot_sums *sums)
+{
+#define DOT_ROW(i)                                                      \
+    if ((i) < rows) {                                                   \
+        sums->row##i = vec_dot_bf16_set1(sums->row##i, w, x + 4 * (i)); \
+    }
+    DOT_EACH(DOT_ROW)
+#undef DOT_ROW
+}
+
+VEC_INLINE void dot_two_panels(uint32_t rows, veci w0, veci w1, const uint8_t *x,
+                               struct dot_sums *sums)
+{
+#define DOT_ROW(i, j)                                       \
+    if ((i) < rows) {                                       \
+        veci two = vec_set1_bytes(x + 4 * (i));             \
+                                                            \
+        sums->row##i = vec_dot_bf16(sums->row##i, w0, two); \
+        sums->row##j = vec_dot_bf16(sums->row##j, w1, two); \
+    }
+    DOT_EACH_TWO(DOT_ROW)
+#undef DOT_ROW
+}
+
+/* The even, or the odd, columns of the quad at w. */
+VEC_INLINE veci dot_weights(bool few, bool odd, const uint8_t *w)
+{
+    veci first = vec_load_words(w);
+    veci second = vec_load_words(w + DOT_QUAD_BYTES / 2);
+
+    if (few) {
+        return odd ? vec_upper_halves(first, second) : vec_lower_halves(first, second);
+    }
+    return odd ? second : first;
+}
+
+VEC_INLINE void dot_quad(struct dot_shape shape, bool odd, const uint8_t *w, const uint8_t *x,
+                         struct dot_sums *sums)
+{
+    veci w0 = dot_weights(shape.few, odd, w);
+
+    if (shape.panels == 1) {
+        dot_one_panel(shape.rows, w0, x, sums);
+    } else {
+        dot_two_panels(shape.rows, w0, dot_weights(shape.few, odd, w + DOT_PANEL_BYTES), x, sums);
+    }
+}
+
+VEC_INLINE void dot_fold_row(vecf e, vecf o, float *run)
+{
+    vec_store(run, vec_add(vec_load(run), vec_add(e, o)));
+}
+
+/* run += e + o; run is [rows][outputs]. */
+VEC_INLINE void dot_fold(struct dot_shape shape, const struct dot_sums *e, const struct dot_sums *o,
+                         float *run)
+{
+    const uint32_t width = shape.panels * PACKED_LANES;
+
+    if (shape.panels == 1) {
+#define DOT_ROW(i)                                           \
+    if ((i) < shape.rows) {                                  \
+        dot_fold_row(e->row##i, o->row##i, run + (i)*width); \
+    }
+        DOT_EACH(DOT_ROW)
+#undef DOT_ROW
+        return;
+    }
+#define DOT_ROW(i, j)                                                       \
+    if ((i) < shape.rows) {                                                 \
+        dot_fold_row(e->row##i, o->row##i, run + (i)*width);                \
+        dot_fold_row(e->row##j, o->row##j, run + (i)*width + PACKED_LANES); \
+    }
+    DOT_EACH_TWO(DOT_ROW)
+#undef DOT_ROW
+}
+
+/* Bytes of packed x for the even, or the odd, columns of a quad. */
+VEC_INLINE uint32_t dot_x_bytes(bool few)
+{
+    return (few ? DOT_FEW_STRIDE : DOT_STRIDE) * 4;
+}
+
+/* 32 columns. */
+VEC_INLINE void dot_step(struct dot_shape shape, const uint8_t *w, const uint8_t *x, float *run)
+{
+    struct dot_sums e = dot_zero();
+    struct dot_sums o = dot_zero();
+
+#pragma GCC unroll 8
+    for (uint32_t quad = 0; quad < DOT_QUADS; quad++) {
+        dot_quad(shape, false, w, x, &e);
+        dot_quad(shape, true, w, x + dot_x_bytes(shape.few), &o);
+        w += DOT_QUAD_BYTES;
+        x += 2 * dot_x_bytes(shape.few);
+    }
+    dot_fold(shape, &e, &o, run);
+}
+
+/* See gemm_tile_fn; the shape is constant. */
+VEC_INLINE void dot_compute(struct dot_shape shape, const struct gemm_tile *tile)
+{
+    const uint8_t *x = tile->x;
+    const uint8_t *w = tile->w;
+    const uint8_t *fetch = tile->fetch;
+    float *run = tile->sums;
+    uint32_t n = tile->n;
+
+    for (uint32_t i = 0; !tile->add && i < shape.rows * shape.panels; i++) {
+        vec_store(run + i * PACKED_LANES, vec_zero());
+    }
+    for (; shape.few ? n >= WEIGHTS_STEP : n > 0; n -= MIN(n, (uint32_t)WEIGHTS_STEP)) {
+        fetch = gemm_fetch(tile, shape.panels > 1, fetch);
+        dot_step(shape, w, x, run);
+        w += TILE_PAIRS_STEP;
+        x += DOT_QUADS * 2 * dot_x_bytes(shape.few);
+        __asm__("" : "+r"(run)); /* or gcc keeps the sums in registers that are not there */
+    }
+    if (n > 0) {
+        _Alignas(CACHE_LINE) uint8_t step[TILE_PAIRS_STEP];
+
+        gemm_fetch(tile, shape.panels > 1, fetch);
+        tile_pairs_rest(w, n, step);
+        dot_step(shape, step, x, run);
+    }
+}
+
+/* See gemm_unpack_fn: columns [k, k + n) of a panel paired anew, in whole steps. */
+VEC_INLINE void dot_unpack(gemm_pairs_fn *pairs_fn, const struct packed *w, uint32_t panel,
+                           uint32_t k, uint32_t n, void *unpacked)
+{
+    _Alignas(CACHE_LINE) uint8_t rest[TILE_PAIRS_STEP];
+    uint8_t memory[TILE_PAIRS_STEP + 4 * CACHE_LINE];
+    uint8_t *out = unpacked;
+
+    for (; n > 0; n -= MIN(n, (uint32_t)WEIGHTS_STEP), k += WEIGHTS_STEP) {
+        const uint8_t *pairs = pairs_fn(w, panel, k, MIN(n, (uint32_t)WEIGHTS_STEP), memory);
+
+        if (n < WEIGHTS_STEP) {
+            tile_pairs_rest(pairs, n, rest);
+            pairs = rest;
+        }
+        for (uint32_t quad = 0; quad < DOT_QUADS; quad++) {
+            vec_store_words(out, dot_weights(true, false, pairs));
+            vec_store_words(out + DOT_QUAD_BYTES / 2, dot_weights(true, true, pairs));
+            pairs += DOT_QUAD_BYTES;
+            out += DOT_QUAD_BYTES;
+        }
+    }
+}
+
+/* Pairs of plain BF16: see gemm_pairs_fn. */
+static const uint8_t *dot_plain_pairs(const struct packed *w, uint32_t panel, uint32_t k,
+                                      uint32_t n, uint8_t *out)
+{
+    (void)n;
+    (void)out;
+    return w->codes + panel * w->panel_code_bytes + (size_t)k * PACKED_LANES * sizeof(uint16_t);
+}
+
+/* Columns [k, k + 4) of four rows. */
+VEC_INLINE void dot_pack_quad(const float *const from[4], uint32_t k, uint32_t stride,
+                              uint32_t *out)
+{
+    uint32_t columns[4][4];
+
+    transpose_four(from, k, (float *)(void *)columns, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        out[i] = (columns[0][i] & 0xffff0000) | columns[2][i] >> 16;
+        out[stride + i] = (columns[1][i] & 0xffff0000) | columns[3][i] >> 16;
+    }
+}
+
+/* n columns of four rows, one step. */
+VEC_INLINE void dot_pack_step(const float *const from[4], uint32_t k, uint32_t n, uint32_t stride,
+                              uint32_t *out)
+{
+    float rest[4][WEIGHTS_STEP];
+    const float *rows[4] = {from[0] + k, from[1] + k, from[2] + k, from[3] + k};
+
+    if (n < WEIGHTS_STEP) {
+        memset(rest, 0, sizeof(rest));
+        for (uint32_t i = 0; i < 4; i++) {
+            memcpy(rest[i], rows[i], n * sizeof(float));
+            rows[i] = rest[i];
+        }
+    }
+    for (uint32_t quad = 0; quad < DOT_QUADS; quad++) {
+        dot_pack_quad(rows, 4 * quad, stride, out + quad * 2 * stride);
+    }
+}
+
+/* See gemm_pack_fn: [step][quad][even, odd][stride]; in rows beyond the last the last one's. */
+VEC_INLINE void dot_pack(bool few, const struct cpu_matmul *args, uint32_t row, uint32_t n,
+                         void *packed)
+{
+    const struct leaf_plan *leaves = &args->w->leaves;
+    const uint32_t stride = few ? DOT_FEW_STRIDE : DOT_STRIDE;
+    const float *from[DOT_FEW_STRIDE];
+    uint32_t *out = packed;
+
+    for (uint32_t i = 0; i < stride; i++) {
+        from[i] = args->x + (row + MIN(i, n - 1)) * args->x_stride;
+    }
+    for (uint32_t leaf = 0; leaf < leaves->n_leaves; leaf++) {
+        const uint32_t end = leaves->bounds[leaf + 1];
+
+        for (uint32_t k = leaves->bounds[leaf]; k < end; k += WEIGHTS_STEP) {
+            for (uint32_t i = 0; i < MIN(stride, round_up(n, 4)); i += 4) {
+                dot_pack_step(from + i, k, MIN(end - k, (uint32_t)WEIGHTS_STEP), stride, out + i);
+            }
+            out += DOT_QUADS * 2 * stride;
+        }
+    }
+}
+
+#endif
