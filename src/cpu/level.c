@@ -120,7 +120,8 @@ bool cpu_level_is_supported(enum cpu_level level)
     case CPU_LEVEL_AVX512VNNI:
         return has_avx512() && __builtin_cpu_supports("avx512vnni");
     case CPU_LEVEL_AVX512BF16:
-        return has_avx512() && __builtin_cpu_supports("avx512vnni") && has_fast_pairs();
+        return has_avx512() && __builtin_cpu_supports("avx512vnni") &&
+               __builtin_cpu_supports("avx512vbmi") && has_fast_pairs();
     case CPU_LEVEL_AMX:
         return has_avx512() && has_bit(7, 0, 3, 22) && has_bit(7, 0, 3, 24) && may_use_tiles();
     default:

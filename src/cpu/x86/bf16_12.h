@@ -360,7 +360,6 @@ VEC_INLINE void gemv_leaf_12(enum dtype dtype, uint32_t m, struct gemv *group, u
     const struct cpu_matmul *args = group->args;
     const uint32_t k0 = args->w->leaves.bounds[leaf];
     const uint32_t k1 = args->w->leaves.bounds[leaf + 1];
-    float values[WEIGHTS_STEP * PACKED_LANES];
 
     (void)dtype;
     gemv_clear(run, group->level);
@@ -377,10 +376,7 @@ VEC_INLINE void gemv_leaf_12(enum dtype dtype, uint32_t m, struct gemv *group, u
             }
             continue;
         }
-        for (uint32_t p = 0; p < group->n_panels; p++) {
-            unpack_bf16_12(args->w, group->panel + p, k, n, values, PACKED_LANES);
-            gemv_rest(m, values, n, args->x + k, args->x_stride, run + p * m * PACKED_LANES);
-        }
+        gemv_leaf_end(m, group, k, k + n, run);
     }
 }
 

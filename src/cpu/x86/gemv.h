@@ -252,6 +252,19 @@ VEC_INLINE void gemv_clear(float *sums, size_t n)
     }
 }
 
+/* Columns [k, end), 32 or fewer, that are no whole step. */
+static void gemv_leaf_end(uint32_t m, const struct gemv *group, uint32_t k, uint32_t end,
+                          float *run)
+{
+    const struct cpu_matmul *args = group->args;
+    float values[WEIGHTS_STEP * PACKED_LANES];
+
+    for (uint32_t p = 0; p < group->n_panels; p++) {
+        group->unpack(args->w, group->panel + p, k, end - k, values, PACKED_LANES);
+        gemv_rest(m, values, end - k, args->x + k, args->x_stride, run + p * m * PACKED_LANES);
+    }
+}
+
 /* See gemv_leaf_fn. */
 VEC_INLINE void gemv_leaf(enum dtype dtype, uint32_t m, struct gemv *group, uint32_t leaf,
                           float *run)
@@ -259,7 +272,6 @@ VEC_INLINE void gemv_leaf(enum dtype dtype, uint32_t m, struct gemv *group, uint
     const struct cpu_matmul *args = group->args;
     const uint32_t k0 = args->w->leaves.bounds[leaf];
     const uint32_t k1 = args->w->leaves.bounds[leaf + 1];
-    float values[WEIGHTS_STEP * PACKED_LANES];
 
     gemv_clear(run, group->level);
     for (uint32_t k = k0; k < k1; k += WEIGHTS_STEP) {
@@ -269,10 +281,7 @@ VEC_INLINE void gemv_leaf(enum dtype dtype, uint32_t m, struct gemv *group, uint
             gemv_step(dtype, m, group, k, run);
             continue;
         }
-        for (uint32_t p = 0; p < group->n_panels; p++) {
-            group->unpack(args->w, group->panel + p, k, n, values, PACKED_LANES);
-            gemv_rest(m, values, n, args->x + k, args->x_stride, run + p * m * PACKED_LANES);
-        }
+        gemv_leaf_end(m, group, k, k + n, run);
     }
 }
 

@@ -2,6 +2,7 @@
 /* The products of BF16 weights and x rounded to bf16 over tile_dot.h. */
 #pragma once
 
+#include "cpu/x86/gemv_dot.h"
 #include "cpu/x86/tile_dot.h"
 
 #ifdef VEC_DOT_BF16
@@ -60,6 +61,12 @@ static void dot_unpack_12(const struct packed *w, uint32_t panel, uint32_t k, ui
     dot_unpack(pairs_bf16_12, w, panel, k, n, out);
 }
 
+static void dot_unpack_f32(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
+                           float *out, size_t stride)
+{
+    unpack(DTYPE_BF16, w, panel, k, n, out, stride);
+}
+
 static const struct gemm_isa isa_dot = {
     .rows = DOT_ROWS,
     .steps = true,
@@ -94,19 +101,39 @@ static const struct gemm_isa isa_dot_few = {
     .add = tile_add,
 };
 
-/* Whether this is for the product: x is bf16, and there is more of it than GEMV takes. */
+/* Whether this is for the product: x is bf16, and more of it than memory alone bounds. */
 static bool dot_takes(const struct cpu_matmul *args)
 {
-    return args->x_bf16 && cpu_few_rows(args) == UINT32_MAX;
+    return args->x_bf16 && args->m > 2;
+}
+
+/* m is a constant, 3 or 4. */
+VEC_INLINE void matmul_dot_few(uint32_t m, const struct cpu_matmul *args)
+{
+    if (args->w->dtype == DTYPE_BF16) {
+        gemv_dot(DTYPE_BF16, m, args, dot_unpack_f32);
+    } else {
+        gemv_dot(DTYPE_BF16_12, m, args, unpack_bf16_12);
+    }
 }
 
 /* A product of BF16 or BF16_12 weights that dot_takes. */
 static void matmul_dot(const struct cpu_matmul *args)
 {
-    if (args->m <= DOT_FEW_MAX) {
-        gemm(args, &isa_dot_few, NULL);
-    } else {
-        gemm(args, &isa_dot, args->w->dtype == DTYPE_BF16 ? dot_unpack_plain : dot_unpack_12);
+    switch (cpu_few_rows(args)) {
+    case 3:
+        matmul_dot_few(3, args);
+        break;
+    case 4:
+        matmul_dot_few(4, args);
+        break;
+    default:
+        if (args->m <= DOT_FEW_MAX) {
+            gemm(args, &isa_dot_few, NULL);
+        } else {
+            gemm(args, &isa_dot, args->w->dtype == DTYPE_BF16 ? dot_unpack_plain : dot_unpack_12);
+        }
+        break;
     }
     vec_leave();
 }

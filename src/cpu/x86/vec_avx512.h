@@ -357,6 +357,17 @@ VEC_INLINE vecf vec_dot_bf16_set1(vecf sum, veci a, const void *x)
     return sum;
 }
 
+#ifdef __AVX512VBMI__
+#define VEC_MERGE_BYTES
+
+/* Byte i is number places[i] of those of a (0 .. 63) and b (64 .. 127). */
+VEC_INLINE veci vec_merge_bytes(veci a, veci places, veci b)
+{
+    return _mm512_permutex2var_epi8(a, places, b);
+}
+
+#endif
+
 #endif
 
 #endif

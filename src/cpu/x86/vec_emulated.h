@@ -416,6 +416,22 @@ VEC_CALL veci vec_upper_halves(veci a, veci b)
     return (a & 0xffff0000) | (b >> 16);
 }
 
+#define VEC_MERGE_BYTES
+
+/* Byte i is number places[i] of those of a (0 .. 63) and b (64 .. 127). */
+VEC_CALL veci vec_merge_bytes(veci a, veci places, veci b)
+{
+    vec_bytes from[2] = {(vec_bytes)a, (vec_bytes)b};
+    vec_bytes to;
+
+    for (uint32_t i = 0; i < sizeof(to); i++) {
+        uint8_t place = ((vec_bytes)places)[i];
+
+        to[i] = from[place / 64][place % 64];
+    }
+    return (veci)to;
+}
+
 VEC_CALL vecf vec_dot_bf16(vecf sum, veci a, veci b)
 {
     const veci upper = vec_set1_word(0xffff0000);
