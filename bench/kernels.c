@@ -6,7 +6,10 @@
  * interleaved and medians reported, in processor time of the thread, because the machine may be
  * shared.
  *
- *   bench_kernels [LEVEL] [ROUNDS]     LEVEL: ref, avx2, avx512 (default: the best there is)
+ *   bench_kernels [LEVEL] [ROUNDS] [TEXT]
+ *
+ * LEVEL: ref, avx2, avx512, ... (default: the best there is). TEXT: only the cases whose names
+ * contain it, for example "m 512".
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -323,6 +326,19 @@ static void report(struct bench *bench, double *read, double *peak)
     }
 }
 
+/* Forgets the cases whose names do not contain text. */
+static void keep_cases(struct bench *bench, const char *text)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < bench->n_cases; i++) {
+        if (strstr(bench->cases[i].name, text) != NULL) {
+            bench->cases[n++] = bench->cases[i];
+        }
+    }
+    bench->n_cases = n;
+}
+
 static void run(struct bench *bench)
 {
     const size_t bytes = (size_t)64 << 20;
@@ -437,6 +453,7 @@ int main(int argc, char **argv)
     }
     printf("level %s, %u rounds\n", cpu_level_name(bench->level), bench->n_rounds);
     add_cases(bench);
+    keep_cases(bench, argc > 3 ? argv[3] : "");
     float_env_enter(&env);
     run(bench);
     float_env_leave(&env);

@@ -28,7 +28,7 @@ enum {
     DOT_STRIDE = 8,         /* words of packed x from even columns to odd ones */
     DOT_FEW_STRIDE = 16,    /* and so on */
     DOT_FEW_MAX = 48,       /* rows of x that are few */
-    DOT_X_BYTES = 512 << 10 /* half of the second-level cache */
+    DOT_X_BYTES = 768 << 10 /* of the 1 MB of second-level cache that Zen 4 has */
 };
 
 /* Of panels that are paired anew; not a multiple of 4 KiB, at which lines would want one place. */
