@@ -37,6 +37,7 @@ static void check_product(struct kernel_fixture *fixture, const struct cpu_matmu
     args.panel_begin = kernel_below(&fixture->random, 3) == 0 ? w->n_panels / 2 : 0;
     args.panel_end = kernel_below(&fixture->random, 3) == 0 ? MAX(args.panel_begin, w->n_panels - 1)
                                                             : w->n_panels;
+    args.few = kernel_below(&fixture->random, 5); /* so that low tiles have their turn */
     args.scratch = fixture->scratch;
     size = (w->leaves.n_roots + 1) * args.root_stride;
     expected = xcalloc(size, sizeof(float));
@@ -219,10 +220,14 @@ static void test_leaves(void **state)
 static void test_wide(void **state)
 {
     static const struct {
+        enum dtype dtype;
         uint32_t rows;
         uint32_t cols;
         uint32_t m;
-    } shapes[] = {{33, 40000, 60}, {17, (1 << 18) + 32, 15}, {2, 1 << 20, 5}};
+    } shapes[] = {{DTYPE_BF16, 33, 40000, 60},
+                  {DTYPE_BF16, 17, (1 << 18) + 32, 15},
+                  {DTYPE_Q8_0, 1, 1 << 20, 6},
+                  {DTYPE_BF16, 2, 1 << 20, 5}};
     struct kernel_fixture *fixture = *state;
 
     kernel_seed(fixture, 5);
@@ -233,7 +238,7 @@ static void test_wide(void **state)
         float *x = kernel_floats(&fixture->random, m * x_stride, KIND_NORMAL, 0);
         struct packed w;
 
-        kernel_packed_init(&w, DTYPE_BF16, shapes[i].rows, cols);
+        kernel_packed_init(&w, shapes[i].dtype, shapes[i].rows, cols);
         kernel_fill_packed(&fixture->random, &w, KIND_NORMAL);
         kernel_plan_init(&fixture->random, &w.leaves, cols, 32, 16, 0, 16);
         check(fixture, &w, m, x, x_stride);

@@ -20,12 +20,14 @@ struct block {
     const struct gemm_isa *isa;
     gemm_unpack_fn *unpack;
     bool pairs;    /* tiles read the weights as pairs of BF16 */
+    uint32_t cols; /* of weights, for which all tiles are computed before the next ones */
     uint32_t tall; /* rows of the tallest tile */
     uint32_t row;  /* rows [row, row + n_rows) of x */
     uint32_t n_rows;
     uint32_t n_tiles;
+    uint32_t unit;      /* tiles have so many rows or a multiple */
     uint32_t rows_each; /* of a tile, */
-    uint32_t n_taller;  /* of which the first have one more */
+    uint32_t n_taller;  /* of which the first have a unit more */
     uint32_t panel;     /* panels [panel, panel + n_panels) */
     uint32_t n_panels;
     uint32_t x_cols;  /* columns of x */
@@ -35,11 +37,21 @@ struct block {
     size_t level;     /* floats from one level to the next */
 };
 
-/* The block's rows are cut into tiles whose heights differ by one at most, the taller ones first:
- * the height of tile t. */
+/* The block's rows are cut into tiles whose heights differ by one unit at most, the taller ones
+ * first. */
+static void cut(struct block *block)
+{
+    uint32_t units = (uint32_t)div_up(block->n_rows, block->unit);
+
+    block->n_tiles = (uint32_t)div_up(block->n_rows, block->tall);
+    block->rows_each = units / block->n_tiles * block->unit;
+    block->n_taller = units % block->n_tiles;
+}
+
+/* The height of tile t. */
 static uint32_t tile_rows(const struct block *block, uint32_t t)
 {
-    return block->rows_each + (t < block->n_taller ? 1 : 0);
+    return block->rows_each + (t < block->n_taller ? block->unit : 0);
 }
 
 /* Column k of tile t, packed; k is a multiple of the granule. */
@@ -62,7 +74,7 @@ static struct fetch fetch_next(const struct block *block, uint32_t k)
     const struct packed *w = block->args->w;
     uint32_t panel = k < w->cols ? block->panel : block->panel + block->n_panels;
     uint32_t column = k < w->cols ? k : 0;
-    uint32_t n = MIN(GEMM_BLOCK_COLS, w->cols - column);
+    uint32_t n = MIN(block->cols, w->cols - column);
     struct fetch fetch = {.codes = w->codes};
 
     if (panel >= w->n_panels) {
@@ -117,6 +129,9 @@ static void tiles(const struct block *block, const void *w, const struct columns
         (block->pairs ? block->isa->tile_bf16 : block->isa->tile)[block->n_panels];
     struct gemm_tile tile = {
         .w = w,
+        .packed = args->w,
+        .panel = block->panel,
+        .k = columns->k,
         .panel_bytes =
             args->w->dtype == DTYPE_BF16_12 ? GEMM_PAIRS_BYTES : args->w->panel_code_bytes,
         .x = tile_x(block, 0, columns->x_k),
@@ -133,7 +148,7 @@ static void tiles(const struct block *block, const void *w, const struct columns
         tile.rows = tile_rows(block, t);
         tile.fetch_end = MIN(tile.fetch + n_lines * CACHE_LINE, fetch_all);
         if (last) {
-            fetch_outputs(block, row, tile.rows);
+            fetch_outputs(block, row, MIN(tile.rows, block->n_rows - row));
         }
         (block->isa->tile_any != NULL ? block->isa->tile_any : of_rows[tile.rows])(&tile);
         tile.x = (const uint8_t *)tile.x + x_bytes;
@@ -159,11 +174,14 @@ static const void *pairs(const struct block *block, uint32_t k, uint32_t n)
     return block->weights;
 }
 
-/* Columns [k, k + n) of the block's panels, ready for its tiles. */
+/* Columns [k, k + n) of the block's panels, ready for its tiles; NULL: as they are packed. */
 static const void *weights(const struct block *block, uint32_t k, uint32_t n)
 {
     const struct packed *w = block->args->w;
 
+    if (block->isa->as_packed) {
+        return NULL;
+    }
     if (block->pairs && w->dtype == DTYPE_BF16_12) {
         return pairs(block, k, n);
     }
@@ -199,7 +217,7 @@ static uint32_t leaf(const struct block *block, uint32_t k0, uint32_t k1, uint32
         columns.x_k = x_k;
     }
     for (; left > 0; left -= columns.n) {
-        columns.n = MIN(GEMM_BLOCK_COLS, left);
+        columns.n = MIN(block->cols, left);
         tiles(block, weights(block, columns.k, columns.n), &columns, add, sums);
         columns.k += columns.n;
         columns.x_k += block->isa->steps ? (uint32_t)round_up(columns.n, GEMM_STEP) : columns.n;
@@ -259,10 +277,11 @@ static void panels(const struct block *block)
 /* The block's rows of x, tile by tile. */
 static void pack(const struct block *block)
 {
-    uint32_t row = block->row;
+    uint32_t row = 0;
 
     for (uint32_t t = 0; t < block->n_tiles; t++) {
-        block->isa->pack(block->args, row, tile_rows(block, t), tile_x(block, t, 0));
+        block->isa->pack(block->args, block->row + row,
+                         MIN(tile_rows(block, t), block->n_rows - row), tile_x(block, t, 0));
         row += tile_rows(block, t);
     }
 }
@@ -304,6 +323,8 @@ void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack
     uint32_t n_blocks;
 
     block.x_cols = x_cols(args, isa);
+    block.cols = isa->as_packed ? GEMM_PACKED_COLS : GEMM_BLOCK_COLS;
+    block.unit = MAX(isa->row_unit, 1);
     block.pairs = (args->w->dtype == DTYPE_BF16 || args->w->dtype == DTYPE_BF16_12) &&
                   args->m <= isa->bf16_rows_max;
     block.tall = block.pairs ? isa->rows_bf16 : isa->rows;
@@ -311,15 +332,13 @@ void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack
     block.x = block.weights + isa->weight_bytes;
     for (uint32_t b = 0; b < n_blocks; b++) {
         block.n_rows = (uint32_t)((uint64_t)(b + 1) * args->m / n_blocks) - block.row;
-        block.n_tiles = (uint32_t)div_up(block.n_rows, block.tall);
-        block.rows_each = block.n_rows / block.n_tiles;
-        block.n_taller = block.n_rows % block.n_tiles;
+        cut(&block);
         block.sums = (float *)(tile_x(&block, block.n_tiles, 0) + GEMM_PACK_MORE);
         pack(&block);
         for (block.panel = args->panel_begin; block.panel < args->panel_end;
              block.panel += block.n_panels) {
             block.n_panels = MIN(isa->panels, args->panel_end - block.panel);
-            block.level = (size_t)block.n_rows * block.n_panels * PACKED_LANES;
+            block.level = round_up(block.n_rows, block.unit) * block.n_panels * PACKED_LANES;
             ENSURE_OP(block.sums + args->w->leaves.depth * block.level, <=,
                       args->scratch + CPU_SCRATCH_BYTES / sizeof(float));
             panels(&block);

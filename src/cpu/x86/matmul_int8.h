@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The products with integer activations: few rows by gemv_int8.h, more by gemm.h over tile_int8.h.
- */
+/* The products with integer activations: few rows by gemv_int8.h, more by gemm.h over tile_int8.h
+ * or tile_int8_tall.h. */
 #pragma once
 
 #include "cpu/x86/gemv_int8.h"
 #include "cpu/x86/tile_int8.h"
+#include "cpu/x86/tile_int8_tall.h"
 
 #ifdef VEC_INT8
 
@@ -37,51 +38,63 @@ VEC_INLINE void matmul_int8(enum dtype dtype, bool wide, const struct cpu_matmul
 #define INT8_TILE(name, type, wide, rows)                          \
     static void tile_##name##_##rows(const struct gemm_tile *tile) \
     {                                                              \
-        tile_int8_compute(type, wide, rows, tile);                 \
+        INT8_COMPUTE(type, wide, rows, tile);                      \
     }
 
 #if VEC_LANES == 16
-#define INT8_TALL(name, type, wide) \
-    INT8_TILE(name, type, wide, 5)  \
-    INT8_TILE(name, type, wide, 6)  \
-    INT8_TILE(name, type, wide, 7)  \
-    INT8_TILE(name, type, wide, 8)
-#define INT8_TILES(name)                                                                       \
-    NULL, tile_##name##_1, tile_##name##_2, tile_##name##_3, tile_##name##_4, tile_##name##_5, \
-        tile_##name##_6, tile_##name##_7, tile_##name##_8
+#define INT8_COMPUTE tall_compute
+#define INT8_PACK    tall_pack
+#define INT8_HEIGHTS(name, type, wide) \
+    INT8_TILE(name, type, wide, 2)     \
+    INT8_TILE(name, type, wide, 4)     \
+    INT8_TILE(name, type, wide, 6)     \
+    INT8_TILE(name, type, wide, 8)     \
+    INT8_TILE(name, type, wide, 10)    \
+    INT8_TILE(name, type, wide, 12)    \
+    INT8_TILE(name, type, wide, 14)    \
+    INT8_TILE(name, type, wide, 16)
+#define INT8_TILES(name)                                                                        \
+    [2] = tile_##name##_2, [4] = tile_##name##_4, [6] = tile_##name##_6, [8] = tile_##name##_8, \
+    [10] = tile_##name##_10, [12] = tile_##name##_12, [14] = tile_##name##_14,                  \
+    [16] = tile_##name##_16
+#define INT8_UNPACK(name, type, wide) static gemm_unpack_fn *const unpack_##name = NULL;
+#define INT8_SHAPE(type, wide)                                                            \
+    .rows = TALL_ROWS, .row_unit = TALL_UNIT, .as_packed = true, .x_bytes = TILE_X_BYTES, \
+    .x_granule = sizeof(struct tall_x) + QUANT_GROUP * TALL_ROWS * ((wide) ? 2 : 1)
 #else
-#define INT8_TALL(name, type, wide)
+#define INT8_COMPUTE tile_int8_compute
+#define INT8_PACK    tile_int8_pack
+#define INT8_HEIGHTS(name, type, wide) \
+    INT8_TILE(name, type, wide, 1)     \
+    INT8_TILE(name, type, wide, 2)     \
+    INT8_TILE(name, type, wide, 3)     \
+    INT8_TILE(name, type, wide, 4)
 #define INT8_TILES(name) NULL, tile_##name##_1, tile_##name##_2, tile_##name##_3, tile_##name##_4
+#define INT8_UNPACK(name, type, wide)                                                         \
+    static void unpack_##name(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n, \
+                              float *out, size_t stride)                                      \
+    {                                                                                         \
+        (void)stride;                                                                         \
+        tile_int8_unpack(type, wide, w, panel, k, n, (struct int8_weights *)(void *)out);     \
+    }
+#define INT8_SHAPE(type, wide)                                                   \
+    .rows = TILE_INT8_ROWS, .x_bytes = TILE_INT8_X_BYTES,                        \
+    .weight_bytes = GEMM_BLOCK_COLS / QUANT_GROUP * sizeof(struct int8_weights), \
+    .x_granule = sizeof(struct int8_x) +                                         \
+                 QUANT_GROUP * TILE_INT8_ROWS * ((wide) || TILE_INT8_SPLITS(type) ? 2 : 1)
 #endif
 
 /* All that one type needs for x's codes of one width. */
 #define INT8_PRODUCT(name, type, wide)                                                          \
-    INT8_TILE(name, type, wide, 1)                                                              \
-    INT8_TILE(name, type, wide, 2)                                                              \
-    INT8_TILE(name, type, wide, 3)                                                              \
-    INT8_TILE(name, type, wide, 4)                                                              \
-    INT8_TALL(name, type, wide)                                                                 \
+    INT8_HEIGHTS(name, type, wide)                                                              \
     static void pack_##name(const struct cpu_matmul *args, uint32_t row, uint32_t n, void *out) \
     {                                                                                           \
-        tile_int8_pack(type, wide, args, row, n, out);                                          \
+        INT8_PACK(type, wide, args, row, n, out);                                               \
     }                                                                                           \
-    static void unpack_##name(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,   \
-                              float *out, size_t stride)                                        \
-    {                                                                                           \
-        (void)stride;                                                                           \
-        tile_int8_unpack(type, wide, w, panel, k, n, (struct int8_weights *)(void *)out);       \
-    }                                                                                           \
+    INT8_UNPACK(name, type, wide)                                                               \
     static const struct gemm_isa isa_##name = {                                                 \
-        .rows = TILE_INT8_ROWS,                                                                 \
-        .integers = true,                                                                       \
-        .granule = QUANT_GROUP,                                                                 \
-        .x_granule = sizeof(struct int8_x) +                                                    \
-                     QUANT_GROUP * TILE_INT8_ROWS * (wide || TILE_INT8_SPLITS(type) ? 2 : 1),   \
-        .pack = pack_##name,                                                                    \
-        .panels = 1,                                                                            \
-        .weight_bytes = GEMM_BLOCK_COLS / QUANT_GROUP * sizeof(struct int8_weights),            \
-        .x_bytes = TILE_INT8_X_BYTES,                                                           \
-        .tile = {{NULL}, {INT8_TILES(name)}},                                                   \
+        INT8_SHAPE(type, wide), .integers = true, .granule = QUANT_GROUP,                       \
+        .pack = pack_##name,    .panels = 1,      .tile = {{NULL}, {INT8_TILES(name)}},         \
         .add = tile_add,                                                                        \
     };                                                                                          \
     static void matmul_##name(const struct cpu_matmul *args)                                    \

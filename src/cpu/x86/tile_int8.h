@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inner product of GEMM with integer activations: a tile of some rows of x by one panel, one
- * vector of lanes or two. Codes are taken apart once for a block of columns (struct int8_weights)
- * and lie in the first-level cache; x lies packed so that four codes of a row are one broadcast.
- * The integer sums fill the registers, the running sums lie in memory and are touched once in a
- * group.
+ * The inner product of GEMM with integer activations where two vectors are a panel (for one, see
+ * tile_int8_tall.h): a tile of some rows of x by one panel. Codes are taken apart once for a block
+ * of columns (struct int8_weights) and lie in the first-level cache; x lies packed so that four
+ * codes of a row are one broadcast. The integer sums fill the registers, the running sums lie in
+ * memory and are touched once in a group. Tiles of AMX have the weights and the end of a group in
+ * common with these.
  */
 #pragma once
 
@@ -14,11 +15,11 @@
 #ifdef VEC_INT8
 
 enum {
-    TILE_INT8_ROWS = VEC_LANES == 16 ? 8 : 4,
+    TILE_INT8_ROWS = 4,
     TILE_INT8_STEP = TILE_INT8_ROWS * 4, /* bytes of a word of x for all rows */
     /* x split into halves is large, and blocks of fewer rows take weights apart more often (AVX2,
      * 384 KiB instead of 256, 3072 columns: 2 %). */
-    TILE_INT8_X_BYTES = VEC_LANES == 16 ? TILE_X_BYTES : TILE_X_BYTES * 3 / 2
+    TILE_INT8_X_BYTES = TILE_X_BYTES * 3 / 2
 };
 
 /* Whether tiles split signed codes of this type into halves and x's codes with them: as many
@@ -229,10 +230,6 @@ struct tile_int8_accs {
     struct tile_int8_acc row1;
     struct tile_int8_acc row2;
     struct tile_int8_acc row3;
-    struct tile_int8_acc row4;
-    struct tile_int8_acc row5;
-    struct tile_int8_acc row6;
-    struct tile_int8_acc row7;
 };
 
 /* One word times the rows. */
@@ -249,20 +246,6 @@ VEC_INLINE void tile_int8_rows(enum int8_sum how, uint32_t rows, const struct ti
     if (rows > 3) {
         tile_int8_row(how, word, x + 12, &accs->row3);
     }
-#if VEC_LANES == 16
-    if (rows > 4) {
-        tile_int8_row(how, word, x + 16, &accs->row4);
-    }
-    if (rows > 5) {
-        tile_int8_row(how, word, x + 20, &accs->row5);
-    }
-    if (rows > 6) {
-        tile_int8_row(how, word, x + 24, &accs->row6);
-    }
-    if (rows > 7) {
-        tile_int8_row(how, word, x + 28, &accs->row7);
-    }
-#endif
 }
 
 /* Half h (or all) of a group. */
@@ -272,7 +255,7 @@ VEC_INLINE void tile_int8_half(enum dtype dtype, enum int8_sum how, uint32_t row
 {
     const uint32_t n_words = int8_scale_words(dtype);
     const struct tile_int8_acc none = {vec_set1_word(0), vec_set1_word(0)};
-    struct tile_int8_accs accs = {none, none, none, none, none, none, none, none};
+    struct tile_int8_accs accs = {none, none, none, none};
 
 #pragma GCC unroll 8
     for (uint32_t j = h * n_words; j < (h + 1) * n_words; j++) {
@@ -289,18 +272,6 @@ VEC_INLINE void tile_int8_half(enum dtype dtype, enum int8_sum how, uint32_t row
     }
     if (rows > 3) {
         tile_int8_end(dtype, how, w, x, 3, h, accs.row3, sums);
-    }
-    if (rows > 4) {
-        tile_int8_end(dtype, how, w, x, 4, h, accs.row4, sums);
-    }
-    if (rows > 5) {
-        tile_int8_end(dtype, how, w, x, 5, h, accs.row5, sums);
-    }
-    if (rows > 6) {
-        tile_int8_end(dtype, how, w, x, 6, h, accs.row6, sums);
-    }
-    if (rows > 7) {
-        tile_int8_end(dtype, how, w, x, 7, h, accs.row7, sums);
     }
 }
 

@@ -322,6 +322,30 @@ VEC_INLINE veci vec_dot_bytes(veci sum, veci a, veci b)
     return _mm512_dpbusd_epi32(sum, a, b);
 }
 
+/* The same two with the four bytes at x for every lane of b: one instruction with the load in it.
+ */
+VEC_INLINE veci vec_dot_halves_set1(veci sum, veci a, const void *x)
+{
+    const uint32_t *word = x;
+
+    __asm__("vpdpwssd %1%{1to16%}, %2, %0" : "+v"(sum) : "m"(*word), "v"(a));
+    return sum;
+}
+
+VEC_INLINE veci vec_dot_bytes_set1(veci sum, veci a, const void *x)
+{
+    const uint32_t *word = x;
+
+    __asm__("vpdpbusd %1%{1to16%}, %2, %0" : "+v"(sum) : "m"(*word), "v"(a));
+    return sum;
+}
+
+/* The lesser of unsigned bytes. */
+VEC_INLINE veci vec_min_bytes(veci a, veci b)
+{
+    return _mm512_min_epu8(a, b);
+}
+
 #endif
 
 #ifdef __AVX512BF16__

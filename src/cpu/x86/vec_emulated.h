@@ -400,6 +400,26 @@ VEC_CALL veci vec_dot_bytes(veci sum, veci a, veci b)
     return sum;
 }
 
+VEC_CALL veci vec_dot_halves_set1(veci sum, veci a, const void *x)
+{
+    return vec_dot_halves(sum, a, vec_set1_bytes(x));
+}
+
+VEC_CALL veci vec_dot_bytes_set1(veci sum, veci a, const void *x)
+{
+    return vec_dot_bytes(sum, a, vec_set1_bytes(x));
+}
+
+/* The lesser of unsigned bytes. */
+VEC_CALL veci vec_min_bytes(veci a, veci b)
+{
+    vec_bytes x = (vec_bytes)a;
+    vec_bytes y = (vec_bytes)b;
+    vec_bytes less = (vec_bytes)(x < y);
+
+    return (veci)((x & less) | (y & ~less));
+}
+
 #if VEC_LANES == 16
 #define VEC_DOT_BF16
 
