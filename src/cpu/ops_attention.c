@@ -18,7 +18,7 @@
 #include "cpu/device.h"
 #include "cpu/kv_page.h"
 
-enum { MAX_TILE = 64, MAX_STACK = 28, KEYS = OPS_PAGE_TOKENS };
+enum { MAX_TILE = 128, MAX_STACK = 28, KEYS = OPS_PAGE_TOKENS };
 
 /* PART_BLOCKS: fewer are not worth a part. Parts are made while tiles are fewer than twice the
  * threads, so that a thread has four slots at most, behind the scratch of its tiles. */
