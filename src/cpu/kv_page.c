@@ -44,12 +44,21 @@ void cpu_op_kv_page_clear(struct ops_device *device, const struct ops_kv *kv, ui
     memset((uint8_t *)kv->pages + (size_t)page * kv->page_bytes, 0, kv->page_bytes);
 }
 
-/* Key `lane` of a panel of K: one element in each column. */
+/* The upper half of a value that is rounded to bf16. */
+static uint16_t half_of(float rounded)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &rounded, sizeof(bits));
+    return (uint16_t)(bits >> 16);
+}
+
+/* Key `lane` of a panel of K: one element in each column. BF16: from is rounded. */
 static void write_key(bool bf16, uint32_t dim, uint8_t *panel, uint32_t lane, const float *from)
 {
     if (bf16) { /* [d / 2][16 keys][2] */
         for (uint32_t d = 0; d < dim; d += 2) {
-            uint32_t pair = bf16_from_f32(from[d]) | (uint32_t)bf16_from_f32(from[d + 1]) << 16;
+            uint32_t pair = half_of(from[d]) | (uint32_t)half_of(from[d + 1]) << 16;
 
             memcpy(panel + ((size_t)(d / 2) * PACKED_LANES + lane) * 4, &pair, sizeof(pair));
         }
@@ -60,7 +69,7 @@ static void write_key(bool bf16, uint32_t dim, uint8_t *panel, uint32_t lane, co
     }
 }
 
-/* Column `key` of V: one element in each row, 16 rows to a panel. */
+/* Column `key` of V: one element in each row, 16 rows to a panel. BF16: from is rounded. */
 static void write_value(bool bf16, uint32_t dim, uint8_t *panels, size_t panel_bytes, uint32_t key,
                         const float *from)
 {
@@ -69,7 +78,7 @@ static void write_value(bool bf16, uint32_t dim, uint8_t *panels, size_t panel_b
         uint32_t lane = d % PACKED_LANES;
 
         if (bf16) { /* [key / 2][16 dimensions][2] */
-            uint16_t half = bf16_from_f32(from[d]);
+            uint16_t half = half_of(from[d]);
 
             memcpy(panel + ((size_t)(key / 2) * PACKED_LANES + lane) * 4 + key % 2 * 2, &half,
                    sizeof(half));
@@ -139,6 +148,7 @@ struct write_job {
     struct ops_device *device;
     const struct ops_kv_write *args;
     struct kv_layout layout;
+    uint32_t n_rows; /* of all segments */
 };
 
 static void write_head(const struct write_job *job, uint8_t *page_head, uint32_t key,
@@ -157,50 +167,66 @@ static void write_head(const struct write_job *job, uint8_t *page_head, uint32_t
     } else {
         bool bf16 = kv->type == KV_BF16;
 
+        if (bf16) {
+            job->device->kernels.round_bf16(scratch, k, kv->head_dim);
+            scratch[kv->head_dim] = 0; /* the other half of an odd number's last pair */
+            job->device->kernels.round_bf16(scratch + kv->head_dim + 1, v, kv->head_dim);
+            k = scratch;
+            v = scratch + kv->head_dim + 1;
+        }
         write_key(bf16, kv->head_dim, page_head + key / PACKED_LANES * keys->panel_code_bytes,
                   key % PACKED_LANES, k);
         write_value(bf16, kv->head_dim, values, job->layout.values.panel_code_bytes, key, v);
     }
 }
 
+/* Row i of a segment, one head. */
+static void write_row(const struct write_job *job, const struct ops_segment *segment, uint32_t i,
+                      uint32_t head, float *scratch)
+{
+    const struct ops_kv_write *args = job->args;
+    uint32_t pos = segment->pos + i;
+    size_t at = (size_t)(segment->row + i) * args->stride + (size_t)head * args->kv->head_dim;
+
+    write_head(
+        job,
+        kv_page_head(args->kv, &job->layout, segment->pages[pos / KV_PAGE_KEYS], args->layer, head),
+        pos % KV_PAGE_KEYS, args->k + at, args->v + at, scratch);
+}
+
+/* The threads share the rows of all heads of all segments, in this order: segment by segment, head
+ * by head, as a head's rows lie together in a page. */
 static void kv_write_share(void *arg, uint32_t thread, uint32_t n_threads)
 {
     const struct write_job *job = arg;
     const struct ops_kv_write *args = job->args;
-    const struct ops_kv *kv = args->kv;
+    uint32_t first = 0; /* number of the segment's first row of a head */
+    uint32_t begin;
+    uint32_t end;
 
+    pool_share(job->n_rows * args->kv->n_kv_heads, 1, thread, n_threads, &begin, &end);
     for (uint32_t s = 0; s < args->n_segments; s++) {
         const struct ops_segment *segment = &args->segments[s];
-        uint32_t begin;
-        uint32_t end;
+        uint32_t next = first + segment->n * args->kv->n_kv_heads;
 
-        pool_share(segment->n, 1, thread, n_threads, &begin, &end);
-        for (uint32_t i = begin; i < end; i++) {
-            uint32_t pos = segment->pos + i;
-            size_t at = (size_t)(segment->row + i) * args->stride;
-
-            for (uint32_t head = 0; head < kv->n_kv_heads; head++, at += kv->head_dim) {
-                write_head(job,
-                           kv_page_head(kv, &job->layout, segment->pages[pos / KV_PAGE_KEYS],
-                                        args->layer, head),
-                           pos % KV_PAGE_KEYS, args->k + at, args->v + at,
-                           job->device->scratch[thread]);
-            }
+        for (uint32_t at = MAX(begin, first); at < MIN(end, next); at++) {
+            write_row(job, segment, (at - first) % segment->n, (at - first) / segment->n,
+                      job->device->scratch[thread]);
         }
+        first = next;
     }
 }
 
 void cpu_op_kv_write(struct ops_device *device, const struct ops_kv_write *args)
 {
     struct write_job job = {.device = device, .args = args, .layout = kv_layout_of(args->kv)};
-    uint32_t n = 0;
 
     /* twice a row of f32 and its codes: far below what a thread has for any head */
     ENSURE_OP((size_t)args->kv->head_dim * 16 + 4096, <=, CPU_SCRATCH_BYTES);
     for (uint32_t s = 0; s < args->n_segments; s++) {
-        n += args->segments[s].n;
+        job.n_rows += args->segments[s].n;
     }
-    if (n < 16) {
+    if (job.n_rows < 16) {
         kv_write_share(&job, 0, 1);
     } else {
         pool_run(device->pool, kv_write_share, &job);
