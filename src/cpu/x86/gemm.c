@@ -325,8 +325,9 @@ void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack
     block.x_cols = x_cols(args, isa);
     block.cols = isa->as_packed ? GEMM_PACKED_COLS : GEMM_BLOCK_COLS;
     block.unit = MAX(isa->row_unit, 1);
-    block.pairs = (args->w->dtype == DTYPE_BF16 || args->w->dtype == DTYPE_BF16_12) &&
-                  args->m <= isa->bf16_rows_max;
+    block.pairs =
+        (args->w->dtype == DTYPE_BF16 || (args->w->dtype == DTYPE_BF16_12 && isa->pairs != NULL)) &&
+        args->m <= isa->bf16_rows_max;
     block.tall = block.pairs ? isa->rows_bf16 : isa->rows;
     n_blocks = (uint32_t)div_up(args->m, block_rows(&block));
     block.x = block.weights + isa->weight_bytes;

@@ -87,7 +87,7 @@ struct gemm_isa {
     gemm_tile_fn *tile[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1]; /* [panels][rows], f32 weights */
     /* For pairs of BF16: BF16 weights as packed, for this many rows of x or fewer. */
     uint32_t bf16_rows_max;
-    gemm_pairs_fn *pairs; /* NULL for weights that are not at 12 bits */
+    gemm_pairs_fn *pairs; /* of weights at 12 bits; NULL: those are unpacked like others */
     gemm_tile_fn *tile_bf16[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1];
     gemm_tile_fn *tile_any; /* instead of the tables: one for all numbers of rows and panels */
     void (*add)(float *x, const float *y, size_t n);

@@ -19,24 +19,6 @@ struct gemv_dot_x {
     size_t stride;
 };
 
-/* Where the bytes of the even, or odd, word of every lane are in a line of low bytes (0 .. 63) and
- * one of high bytes (64 .. 127): see tensor/bf16_12.h. */
-VEC_INLINE veci gemv_dot_places(bool odd)
-{
-    uint8_t places[64];
-
-    for (uint32_t lane = 0; lane < PACKED_LANES; lane++) {
-        uint8_t first = (uint8_t)(lane / 4 * 16 + lane % 4 * 2 + (odd ? 1 : 0));
-        uint8_t second = (uint8_t)(first + 8); /* two columns later */
-
-        places[lane * 4] = second;
-        places[lane * 4 + 1] = (uint8_t)(64 + second);
-        places[lane * 4 + 2] = first;
-        places[lane * 4 + 3] = (uint8_t)(64 + first);
-    }
-    return vec_load_words(places);
-}
-
 struct gemv_dot_row {
     vecf e;
     vecf o;
@@ -51,37 +33,16 @@ VEC_INLINE void gemv_dot_end(struct gemv_dot_row row, float *run)
 struct gemv_dot_w {
     const uint8_t *codes;
     veci table;
-    veci evens; /* gemv_dot_places */
-    veci odds;
 };
 
-struct gemv_dot_words {
-    veci even;
-    veci odd;
-};
-
-VEC_INLINE struct gemv_dot_words gemv_dot_words(bool twelve, const struct gemv_dot_w *w,
-                                                uint32_t quad)
+VEC_INLINE struct dot_words gemv_dot_words(bool twelve, const struct gemv_dot_w *w, uint32_t quad)
 {
-    struct gemv_dot_words words;
-
-    if (twelve) {
-        const uint8_t *unit = w->codes + quad / 2 * BF16_12_UNIT_BYTES;
-        veci codes = vec_shr(vec_load_words(unit + 128), quad % 2 * 4);
-        veci low = vec_load_words(unit + quad % 2 * 64);
-        veci high = vec_lookup_bytes(w->table, vec_and(codes, vec_set1_word(0x0f0f0f0f)));
-
-        words.even = vec_merge_bytes(low, w->evens, high);
-        words.odd = vec_merge_bytes(low, w->odds, high);
-    } else {
-        words.even = dot_weights(true, false, w->codes + quad * DOT_QUAD_BYTES);
-        words.odd = dot_weights(true, true, w->codes + quad * DOT_QUAD_BYTES);
-    }
-    return words;
+    return twelve ? dot_words_12(w->codes + quad / 2 * BF16_12_UNIT_BYTES, quad % 2, w->table)
+                  : dot_words(w->codes + quad * DOT_QUAD_BYTES);
 }
 
 /* Four columns for one row of x. */
-VEC_INLINE void gemv_dot_quad(const struct gemv_dot_words *words, const uint32_t *x,
+VEC_INLINE void gemv_dot_quad(const struct dot_words *words, const uint32_t *x,
                               struct gemv_dot_row *row)
 {
     row->e = vec_dot_bf16_set1(row->e, words->even, x);
@@ -99,7 +60,7 @@ VEC_INLINE void gemv_dot_step(bool twelve, uint32_t m, const struct gemv_dot_w *
 
 #pragma GCC unroll 8
     for (uint32_t quad = 0; quad < DOT_QUADS; quad++) {
-        const struct gemv_dot_words words = gemv_dot_words(twelve, w, quad);
+        const struct dot_words words = gemv_dot_words(twelve, w, quad);
         const uint32_t *at = x->words + 2 * quad;
 
         gemv_dot_quad(&words, at, &row0);
@@ -155,7 +116,7 @@ VEC_INLINE void gemv_dot_panels(bool twelve, uint32_t m, const struct gemv *grou
     const struct gemv_dot_x x = {all.words + k / 2, all.stride};
     const size_t later =
         twelve ? later_12(w, k) : gemv_later(DTYPE_BF16, GEMV_DOT_PANELS, w, k).code_bytes;
-    struct gemv_dot_w step = {.evens = gemv_dot_places(false), .odds = gemv_dot_places(true)};
+    struct gemv_dot_w step = {.table = vec_set1_word(0)};
 
     for (uint32_t p = 0; p < group->n_panels; p++) {
         const uint8_t *codes = w->codes + (group->panel + p) * w->panel_code_bytes;
@@ -169,7 +130,9 @@ VEC_INLINE void gemv_dot_panels(bool twelve, uint32_t m, const struct gemv *grou
             continue;
         }
         step.codes = codes + (size_t)k * (twelve ? 24 : 32);
-        step.table = twelve ? lanes_12(&step_12, m, p, 0).table : step.evens;
+        if (twelve) {
+            step.table = lanes_12(&step_12, m, p, 0).table;
+        }
         gemv_dot_step(twelve, m, &step, &x, run + p * m * PACKED_LANES);
     }
 }

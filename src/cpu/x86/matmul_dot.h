@@ -7,13 +7,19 @@
 
 #ifdef VEC_DOT_BF16
 
-#define DOT_TILE(rows, panels, few)                                         \
-    static void dot_##rows##x##panels##_##few(const struct gemm_tile *tile) \
-    {                                                                       \
-        dot_compute((struct dot_shape){rows, panels, (few) != 0}, tile);    \
+#define DOT_TILE(name, height, n_panels, weights)                         \
+    static void dot_##name##_##height(const struct gemm_tile *tile)       \
+    {                                                                     \
+        dot_compute((struct dot_shape){height, n_panels, weights}, tile); \
     }
-#define DOT_MANY(rows) DOT_TILE(rows, 1, 0) DOT_TILE(rows, 2, 0)
-#define DOT_FEW(rows)  DOT_TILE(rows, 1, 1)
+#define DOT_FEW(height)                                           \
+    DOT_TILE(pairs, height, 1, DOT_PAIRS)                         \
+    static void dot_twelve_##height(const struct gemm_tile *tile) \
+    {                                                             \
+        dot_compute_12(height, tile);                             \
+    }
+#define DOT_MANY(height) \
+    DOT_TILE(one, height, 1, DOT_WORDS) DOT_TILE(two, height, 2, DOT_WORDS) DOT_FEW(height)
 
 DOT_MANY(1)
 DOT_MANY(2)
@@ -22,13 +28,6 @@ DOT_MANY(4)
 DOT_MANY(5)
 DOT_MANY(6)
 DOT_MANY(7)
-DOT_FEW(1)
-DOT_FEW(2)
-DOT_FEW(3)
-DOT_FEW(4)
-DOT_FEW(5)
-DOT_FEW(6)
-DOT_FEW(7)
 DOT_FEW(8)
 DOT_FEW(9)
 DOT_FEW(10)
@@ -47,25 +46,18 @@ static void dot_pack_few(const struct cpu_matmul *args, uint32_t row, uint32_t n
     dot_pack(true, args, row, n, out);
 }
 
-static void dot_unpack_plain(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
-                             float *out, size_t stride)
-{
-    (void)stride;
-    dot_unpack(dot_plain_pairs, w, panel, k, n, out);
-}
-
-static void dot_unpack_12(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
-                          float *out, size_t stride)
-{
-    (void)stride;
-    dot_unpack(pairs_bf16_12, w, panel, k, n, out);
-}
-
 static void dot_unpack_f32(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
                            float *out, size_t stride)
 {
     unpack(DTYPE_BF16, w, panel, k, n, out, stride);
 }
+
+#define DOT_SEVEN(name)                                                                   \
+    NULL, dot_##name##_1, dot_##name##_2, dot_##name##_3, dot_##name##_4, dot_##name##_5, \
+        dot_##name##_6, dot_##name##_7
+#define DOT_FOURTEEN(name)                                                             \
+    DOT_SEVEN(name), dot_##name##_8, dot_##name##_9, dot_##name##_10, dot_##name##_11, \
+        dot_##name##_12, dot_##name##_13, dot_##name##_14
 
 static const struct gemm_isa isa_dot = {
     .rows = DOT_ROWS,
@@ -77,27 +69,35 @@ static const struct gemm_isa isa_dot = {
     .weight_bytes = (size_t)2 * DOT_PANEL_BYTES,
     .x_bytes = DOT_X_BYTES,
     .pack = dot_pack_many,
-    .tile = {{NULL},
-             {NULL, dot_1x1_0, dot_2x1_0, dot_3x1_0, dot_4x1_0, dot_5x1_0, dot_6x1_0, dot_7x1_0},
-             {NULL, dot_1x2_0, dot_2x2_0, dot_3x2_0, dot_4x2_0, dot_5x2_0, dot_6x2_0, dot_7x2_0}},
+    .tile = {{NULL}, {DOT_SEVEN(one)}, {DOT_SEVEN(two)}},
     .add = tile_add,
 };
 
-static const struct gemm_isa isa_dot_few = {
+/* Of few rows: plain weights, */
+static const struct gemm_isa isa_dot_pairs = {
     .rows_bf16 = DOT_FEW_ROWS,
     .bf16_rows_max = UINT32_MAX,
     .steps = true,
     .granule = WEIGHTS_STEP,
     .x_granule = (size_t)DOT_QUADS * 2 * DOT_FEW_STRIDE * sizeof(uint32_t),
     .panels = 1,
-    .weight_bytes = GEMM_PAIRS_BYTES,
     .x_bytes = DOT_X_BYTES,
     .pack = dot_pack_few,
-    .tile_bf16 = {{NULL},
-                  {NULL, dot_1x1_1, dot_2x1_1, dot_3x1_1, dot_4x1_1, dot_5x1_1, dot_6x1_1,
-                   dot_7x1_1, dot_8x1_1, dot_9x1_1, dot_10x1_1, dot_11x1_1, dot_12x1_1, dot_13x1_1,
-                   dot_14x1_1}},
-    .pairs = pairs_bf16_12,
+    .tile_bf16 = {{NULL}, {DOT_FOURTEEN(pairs)}},
+    .add = tile_add,
+};
+
+/* and those at 12 bits. */
+static const struct gemm_isa isa_dot_twelve = {
+    .rows = DOT_FEW_ROWS,
+    .as_packed = true,
+    .steps = true,
+    .granule = WEIGHTS_STEP,
+    .x_granule = (size_t)DOT_QUADS * 2 * DOT_FEW_STRIDE * sizeof(uint32_t),
+    .panels = 1,
+    .x_bytes = DOT_X_BYTES,
+    .pack = dot_pack_few,
+    .tile = {{NULL}, {DOT_FOURTEEN(twelve)}},
     .add = tile_add,
 };
 
@@ -129,7 +129,7 @@ static void matmul_dot(const struct cpu_matmul *args)
         break;
     default:
         if (args->m <= DOT_FEW_MAX) {
-            gemm(args, &isa_dot_few, NULL);
+            gemm(args, args->w->dtype == DTYPE_BF16 ? &isa_dot_pairs : &isa_dot_twelve, NULL);
         } else {
             gemm(args, &isa_dot, args->w->dtype == DTYPE_BF16 ? dot_unpack_plain : dot_unpack_12);
         }

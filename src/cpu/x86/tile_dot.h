@@ -14,15 +14,11 @@
  */
 #pragma once
 
-#include "cpu/x86/bf16_12.h"
-#include "cpu/x86/gemv.h"
-#include "cpu/x86/tile.h"
+#include "cpu/x86/dot_words.h"
 
-#ifdef VEC_DOT_BF16
+#if defined(VEC_DOT_BF16) && defined(VEC_MERGE_BYTES)
 
 enum {
-    DOT_QUADS = 8,          /* of columns, in a step */
-    DOT_QUAD_BYTES = 128,   /* of a panel, as packed or paired anew */
     DOT_ROWS = 7,           /* of two panels side by side, */
     DOT_FEW_ROWS = 14,      /* of one */
     DOT_STRIDE = 8,         /* words of packed x from even columns to odd ones */
@@ -38,7 +34,7 @@ enum { DOT_PANEL_BYTES = GEMM_BLOCK_COLS / WEIGHTS_STEP * TILE_PAIRS_STEP + 256 
 struct dot_shape {
     uint32_t rows;
     uint32_t panels;
-    bool few; /* weights are as packed */
+    enum { DOT_WORDS, DOT_PAIRS, DOT_TWELVE } w; /* words as unpacked; as packed, of one panel */
 };
 
 /* The sums of a step's even, or odd, columns: of up to 14 rows, or of seven, and in 7 + i those of
@@ -86,27 +82,23 @@ VEC_INLINE void dot_two_panels(uint32_t rows, veci w0, veci w1, const uint8_t *x
 #undef DOT_ROW
 }
 
-/* The even, or the odd, columns of the quad at w. */
-VEC_INLINE veci dot_weights(bool few, bool odd, const uint8_t *w)
+/* One quad of one panel, or of two, from w on. */
+VEC_INLINE void dot_quad_one(uint32_t rows, struct dot_words words, const uint8_t *x,
+                             struct dot_sums *e, struct dot_sums *o)
 {
-    veci first = vec_load_words(w);
-    veci second = vec_load_words(w + DOT_QUAD_BYTES / 2);
-
-    if (few) {
-        return odd ? vec_upper_halves(first, second) : vec_lower_halves(first, second);
-    }
-    return odd ? second : first;
+    dot_one_panel(rows, words.even, x, e);
+    dot_one_panel(rows, words.odd, x + DOT_FEW_STRIDE * 4, o);
 }
 
-VEC_INLINE void dot_quad(struct dot_shape shape, bool odd, const uint8_t *w, const uint8_t *x,
-                         struct dot_sums *sums)
+VEC_INLINE void dot_quad_two(struct dot_shape shape, const uint8_t *w, const uint8_t *x,
+                             struct dot_sums *sums)
 {
-    veci w0 = dot_weights(shape.few, odd, w);
+    veci w0 = vec_load_words(w);
 
     if (shape.panels == 1) {
         dot_one_panel(shape.rows, w0, x, sums);
     } else {
-        dot_two_panels(shape.rows, w0, dot_weights(shape.few, odd, w + DOT_PANEL_BYTES), x, sums);
+        dot_two_panels(shape.rows, w0, vec_load_words(w + DOT_PANEL_BYTES), x, sums);
     }
 }
 
@@ -140,44 +132,59 @@ VEC_INLINE void dot_fold(struct dot_shape shape, const struct dot_sums *e, const
 }
 
 /* Bytes of packed x for the even, or the odd, columns of a quad. */
-VEC_INLINE uint32_t dot_x_bytes(bool few)
+VEC_INLINE uint32_t dot_x_bytes(struct dot_shape shape)
 {
-    return (few ? DOT_FEW_STRIDE : DOT_STRIDE) * 4;
+    return (shape.w == DOT_WORDS ? DOT_STRIDE : DOT_FEW_STRIDE) * 4;
 }
 
-/* 32 columns. */
-VEC_INLINE void dot_step(struct dot_shape shape, const uint8_t *w, const uint8_t *x, float *run)
+/* 32 columns; table: of BF16 at 12 bits. */
+VEC_INLINE void dot_step(struct dot_shape shape, const uint8_t *w, veci table, const uint8_t *x,
+                         float *run)
 {
     struct dot_sums e = dot_zero();
     struct dot_sums o = dot_zero();
 
 #pragma GCC unroll 8
     for (uint32_t quad = 0; quad < DOT_QUADS; quad++) {
-        dot_quad(shape, false, w, x, &e);
-        dot_quad(shape, true, w, x + dot_x_bytes(shape.few), &o);
-        w += DOT_QUAD_BYTES;
-        x += 2 * dot_x_bytes(shape.few);
+        if (shape.w == DOT_TWELVE) {
+            const uint8_t *unit = w + quad / 2 * BF16_12_UNIT_BYTES;
+
+            dot_quad_one(shape.rows, dot_words_12(unit, quad % 2, table), x, &e, &o);
+        } else if (shape.w == DOT_PAIRS) {
+            dot_quad_one(shape.rows, dot_words(w + quad * DOT_QUAD_BYTES), x, &e, &o);
+        } else {
+            dot_quad_two(shape, w + quad * DOT_QUAD_BYTES, x, &e);
+            dot_quad_two(shape, w + quad * DOT_QUAD_BYTES + DOT_QUAD_BYTES / 2, x + DOT_STRIDE * 4,
+                         &o);
+        }
+        x += 2 * dot_x_bytes(shape);
     }
     dot_fold(shape, &e, &o, run);
+}
+
+VEC_INLINE void dot_begin(struct dot_shape shape, const struct gemm_tile *tile)
+{
+    for (uint32_t i = 0; !tile->add && i < shape.rows * shape.panels; i++) {
+        vec_store(tile->sums + i * PACKED_LANES, vec_zero());
+    }
 }
 
 /* See gemm_tile_fn; the shape is constant. */
 VEC_INLINE void dot_compute(struct dot_shape shape, const struct gemm_tile *tile)
 {
+    const veci table = vec_set1_word(0); /* none */
     const uint8_t *x = tile->x;
     const uint8_t *w = tile->w;
     const uint8_t *fetch = tile->fetch;
     float *run = tile->sums;
     uint32_t n = tile->n;
 
-    for (uint32_t i = 0; !tile->add && i < shape.rows * shape.panels; i++) {
-        vec_store(run + i * PACKED_LANES, vec_zero());
-    }
-    for (; shape.few ? n >= WEIGHTS_STEP : n > 0; n -= MIN(n, (uint32_t)WEIGHTS_STEP)) {
+    dot_begin(shape, tile);
+    for (; shape.w == DOT_PAIRS ? n >= WEIGHTS_STEP : n > 0; n -= MIN(n, (uint32_t)WEIGHTS_STEP)) {
         fetch = gemm_fetch(tile, shape.panels > 1, fetch);
-        dot_step(shape, w, x, run);
+        dot_step(shape, w, table, x, run);
         w += TILE_PAIRS_STEP;
-        x += DOT_QUADS * 2 * dot_x_bytes(shape.few);
+        x += DOT_QUADS * 2 * dot_x_bytes(shape);
         __asm__("" : "+r"(run)); /* or gcc keeps the sums in registers that are not there */
     }
     if (n > 0) {
@@ -185,41 +192,61 @@ VEC_INLINE void dot_compute(struct dot_shape shape, const struct gemm_tile *tile
 
         gemm_fetch(tile, shape.panels > 1, fetch);
         tile_pairs_rest(w, n, step);
-        dot_step(shape, step, x, run);
+        dot_step(shape, step, table, x, run);
     }
 }
 
-/* See gemm_unpack_fn: columns [k, k + n) of a panel paired anew, in whole steps. */
-VEC_INLINE void dot_unpack(gemm_pairs_fn *pairs_fn, const struct packed *w, uint32_t panel,
-                           uint32_t k, uint32_t n, void *unpacked)
+/* A step of a panel at 12 bits that cannot be taken as it is, or of which n columns are left. */
+static const uint8_t *dot_rest_12(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
+                                  uint8_t memory[TILE_PAIRS_STEP + 4 * CACHE_LINE],
+                                  uint8_t rest[TILE_PAIRS_STEP])
 {
-    _Alignas(CACHE_LINE) uint8_t rest[TILE_PAIRS_STEP];
-    uint8_t memory[TILE_PAIRS_STEP + 4 * CACHE_LINE];
-    uint8_t *out = unpacked;
+    const uint8_t *pairs = pairs_bf16_12(w, panel, k, n, memory);
 
-    for (; n > 0; n -= MIN(n, (uint32_t)WEIGHTS_STEP), k += WEIGHTS_STEP) {
-        const uint8_t *pairs = pairs_fn(w, panel, k, MIN(n, (uint32_t)WEIGHTS_STEP), memory);
-
-        if (n < WEIGHTS_STEP) {
-            tile_pairs_rest(pairs, n, rest);
-            pairs = rest;
-        }
-        for (uint32_t quad = 0; quad < DOT_QUADS; quad++) {
-            vec_store_words(out, dot_weights(true, false, pairs));
-            vec_store_words(out + DOT_QUAD_BYTES / 2, dot_weights(true, true, pairs));
-            pairs += DOT_QUAD_BYTES;
-            out += DOT_QUAD_BYTES;
-        }
+    if (n < WEIGHTS_STEP) {
+        tile_pairs_rest(pairs, n, rest);
+        pairs = rest;
     }
+    return pairs;
 }
 
-/* Pairs of plain BF16: see gemm_pairs_fn. */
-static const uint8_t *dot_plain_pairs(const struct packed *w, uint32_t panel, uint32_t k,
-                                      uint32_t n, uint8_t *out)
+/* The same for BF16 at 12 bits as packed: steps with patches, and panels that lie plain, as pairs.
+ */
+VEC_INLINE void dot_compute_12(uint32_t rows, const struct gemm_tile *tile)
 {
-    (void)n;
-    (void)out;
-    return w->codes + panel * w->panel_code_bytes + (size_t)k * PACKED_LANES * sizeof(uint16_t);
+    const struct dot_shape twelve = {.rows = rows, .panels = 1, .w = DOT_TWELVE};
+    const struct dot_shape pairs = {.rows = rows, .panels = 1, .w = DOT_PAIRS};
+    const struct packed *w = tile->packed;
+    const struct bf16_12_head *head = bf16_12_head(w, tile->panel);
+    const veci table = vec_load_table(head->table);
+    const bool plain = head->n_patches == BF16_12_PLAIN || tile->k % BF16_12_UNIT != 0;
+    const uint8_t *units = w->codes + tile->panel * w->panel_code_bytes +
+                           (size_t)(tile->k / BF16_12_UNIT) * BF16_12_UNIT_BYTES;
+    const uint8_t *x = tile->x;
+    const uint8_t *fetch = tile->fetch;
+    float *run = tile->sums;
+
+    dot_begin(twelve, tile);
+    for (uint32_t k = 0; k < tile->n; k += WEIGHTS_STEP) {
+        const uint32_t n = MIN(tile->n - k, (uint32_t)WEIGHTS_STEP);
+
+        fetch = gemm_fetch(tile, false, fetch);
+        if (n < WEIGHTS_STEP || plain || bf16_12_is_patched(head, tile->k + k)) {
+            _Alignas(CACHE_LINE) uint8_t rest[TILE_PAIRS_STEP];
+            uint8_t memory[TILE_PAIRS_STEP + 4 * CACHE_LINE];
+
+            dot_step(pairs, dot_rest_12(w, tile->panel, tile->k + k, n, memory, rest), table, x,
+                     run);
+        } else {
+            const uint8_t *same = x;
+
+            __asm__("" : "+r"(same)); /* or gcc computes the addresses of both branches first */
+            dot_step(twelve, units, table, same, run);
+        }
+        units += WEIGHTS_STEP / BF16_12_UNIT * BF16_12_UNIT_BYTES;
+        x += DOT_QUADS * 2 * dot_x_bytes(twelve);
+        __asm__("" : "+r"(run));
+    }
 }
 
 /* Columns [k, k + 4) of four rows. */
