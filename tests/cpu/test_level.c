@@ -44,7 +44,8 @@ static void test_parse(void **state)
 static void test_refused(void **state)
 {
     const char number[2] = {(char)('0' + (int)FIRST_OTHER), '\0'};
-    const char *const texts[] = {OTHER, number, "", "8", "00", "sse9"};
+    const char past[2] = {(char)('0' + (int)CPU_LEVEL_COUNT), '\0'};
+    const char *const texts[] = {OTHER, number, "", past, "00", "sse9"};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
