@@ -71,9 +71,13 @@ static void test_late_answer(void **state)
     struct fake_world w;
     struct channel *channel;
     uint64_t end = clock_ns() + FAKE_WAIT_MS * FAKE_MS;
+    struct supervisor_config config = fake_config(2);
 
     (void)state;
-    fake_start(&w, 2, "slow:query/1/1/0");
+    config.hang_ms = 5000; /* else a pause of the machine makes the slow rank a hanging one */
+    config.world.stop_ms = 5000;
+    fake_open(&w, &config, "slow:query/1/1/0");
+    supervisor_start(w.s);
     fake_generate(&w, 2);
     supervisor_query(w.s);
     while (supervisor_answer(w.s, MESSAGE_QUERY_RESULT, 0) == NULL && clock_ns() < end) {
