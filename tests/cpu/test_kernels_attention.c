@@ -40,16 +40,39 @@ struct partials {
     float *o;
 };
 
-/* Every level, to args' m, l and o. */
+/* Makes the values of keys [first, KEYS) infinite: they are absent. */
+static void spoil_values(struct packed *values, bool bf16, uint32_t first)
+{
+    const uint16_t half = 0x7f80;
+    const float infinity = INFINITY;
+
+    for (uint32_t panel = 0; panel < values->n_panels; panel++) {
+        uint8_t *codes = (uint8_t *)values->codes + panel * values->panel_code_bytes;
+
+        for (uint32_t i = first * 16; i < KEYS * 16; i++) {
+            if (bf16) {
+                memcpy(codes + (i / 32 * 16 + i % 16) * 4 + i / 16 % 2 * 2, &half, sizeof(half));
+            } else {
+                memcpy(codes + i * 4, &infinity, sizeof(infinity));
+            }
+        }
+    }
+}
+
+/* Every level that has attention of its own, with every level's product, to args' m, l and o. */
 static void check_levels(struct kernel_fixture *fixture, struct cpu_attn_block *args,
                          const struct partials *expected)
 {
-    for (uint32_t i = 0; i < fixture->n_levels; i++) {
-        const struct cpu_kernels *level = &fixture->levels[i];
+    for (uint32_t i = 0; i < fixture->n_levels * fixture->n_levels; i++) {
+        const struct cpu_kernels *level = &fixture->levels[i / fixture->n_levels];
+        const struct cpu_kernels *other = &fixture->levels[i % fixture->n_levels];
 
+        if (level->attn_block == fixture->ref.attn_block ||
+            (level != other && args->kv != KV_BF16)) {
+            continue; /* which calls no product */
+        }
         memset(args->o, 0, args->n_q * args->o_stride * sizeof(float));
-        /* any level's: the next one's, so that each has its turn */
-        args->product = fixture->levels[(i + 1) % fixture->n_levels].matmul[DTYPE_BF16];
+        args->product = other->matmul[DTYPE_BF16];
         level->attn_block(args);
         kernel_assert_same(level, "attn_block m", expected->m, args->m, args->n_q);
         kernel_assert_same(level, "attn_block l", expected->l, args->l, args->n_q);
@@ -95,6 +118,9 @@ static void check_block(struct kernel_fixture *fixture, bool bf16, uint32_t head
         memcpy((uint8_t *)values.codes + i, &bits, sizeof(bits));
     }
     fill_valid(&fixture->random, pattern, n_q, valid);
+    if (pattern == ONE_NUMBER) {
+        spoil_values(&values, bf16, valid[0]);
+    }
     if (bf16) {
         fixture->ref.round_bf16(q, q, n_q * q_stride);
     }
