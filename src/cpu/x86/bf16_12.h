@@ -14,18 +14,37 @@
 
 enum { PAIR_LINE = 64, STEP_PAIRS = WEIGHTS_STEP / 2 * PAIR_LINE };
 
-/* Puts the patches of columns [k, k + n) into their pairs; k and n are multiples of the unit. */
-static void patch_pairs(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
-                        uint8_t *pairs)
+/* The first n < 32 columns of a step of pairs, zeros behind them: what lies there is another
+ * leaf's, or nobody's. */
+static inline void pairs_rest(const uint8_t *pairs, uint32_t n, uint8_t step[STEP_PAIRS])
+{
+    size_t whole = (size_t)(n / 2) * PAIR_LINE;
+
+    memset(step, 0, STEP_PAIRS);
+    memcpy(step, pairs, whole);
+    for (size_t i = 0; n % 2 != 0 && i < PAIR_LINE; i += 4) {
+        memcpy(step + whole + i, pairs + whole + i, sizeof(uint16_t));
+    }
+}
+
+/* Where the high byte of lane 0 and column c is in pairs, from the column on that c counts from. */
+VEC_INLINE size_t place_in_pairs(uint32_t c)
+{
+    return c / 2 * PAIR_LINE + c % 2 * 2 + 1;
+}
+
+/* Puts the patches of columns [k, k + n) into what was unpacked from column k on; k and n are
+ * multiples of the unit. place is a constant; lanes are four bytes apart. */
+VEC_INLINE void put_patches(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
+                            size_t (*place)(uint32_t), uint8_t *out)
 {
     uint32_t n_patches;
     const uint32_t *patches = bf16_12_patches(w, panel, k, n, &n_patches);
 
     for (uint32_t i = 0; i < n_patches; i++) {
-        uint32_t c = (patches[i] >> 12) - k;
         uint32_t lane = patches[i] >> 8 & 15;
 
-        pairs[c / 2 * PAIR_LINE + lane * 4 + c % 2 * 2 + 1] = (uint8_t)patches[i];
+        out[place((patches[i] >> 12) - k) + lane * 4] = (uint8_t)patches[i];
     }
 }
 
@@ -50,7 +69,8 @@ static void unpack_units(const struct packed *w, uint32_t panel, uint32_t k, uin
         unit += BF16_12_UNIT_BYTES;
         pairs += 4 * PAIR_LINE;
     }
-    patch_pairs(w, panel, k, n_units * BF16_12_UNIT, pairs - (size_t)n_units * 4 * PAIR_LINE);
+    put_patches(w, panel, k, n_units * BF16_12_UNIT, place_in_pairs,
+                pairs - (size_t)n_units * 4 * PAIR_LINE);
 }
 
 static const uint8_t *plain_pairs(const struct packed *w, uint32_t panel, uint32_t k)

@@ -7,9 +7,8 @@
 #pragma once
 
 #include "cpu/x86/bf16_12.h"
-#include "cpu/x86/tile.h"
 
-#if defined(VEC_DOT_BF16) && defined(VEC_MERGE_BYTES)
+#ifdef VEC_DOT_BF16
 
 enum {
     DOT_QUADS = 8, /* in a step of 32 columns */
@@ -33,18 +32,19 @@ static const uint8_t dot_places[2][64] = {
 #undef DOT_LANES
 #undef DOT_LANE
 
-/* The quad at two lines of pairs: its even columns, or its odd ones. */
-VEC_INLINE veci dot_word(bool odd, const uint8_t *pairs)
+/* The quad at two lines of pairs. */
+VEC_INLINE struct dot_words dot_words(const uint8_t *pairs)
 {
     veci first = vec_load_words(pairs);
     veci second = vec_load_words(pairs + DOT_QUAD_BYTES / 2);
 
-    return odd ? vec_upper_halves(first, second) : vec_lower_halves(first, second);
+    return (struct dot_words){vec_lower_halves(first, second), vec_upper_halves(first, second)};
 }
 
-VEC_INLINE struct dot_words dot_words(const uint8_t *pairs)
+/* x's two elements of a word, rounded to bf16. */
+static inline uint32_t dot_x_word(uint32_t first, uint32_t second)
 {
-    return (struct dot_words){dot_word(false, pairs), dot_word(true, pairs)};
+    return (first & 0xffff0000) | second >> 16;
 }
 
 /* Quad 0 or 1 of a unit of BF16 at 12 bits. */
@@ -67,20 +67,35 @@ static const uint8_t *dot_plain_pairs(const struct packed *w, uint32_t panel, ui
     return w->codes + panel * w->panel_code_bytes + (size_t)k * PACKED_LANES * sizeof(uint16_t);
 }
 
-/* n columns from k on, whole steps, the last perhaps cut off, by way of pairs. */
+/* Room for a step of pairs, and for the first columns of one. */
+struct dot_step {
+    _Alignas(CACHE_LINE) uint8_t rest[STEP_PAIRS];
+    uint8_t pairs[STEP_PAIRS + 4 * PAIR_LINE];
+};
+
+/* The step at column k as pairs, or n < 32 columns of it and zeros: where they lie, or in memory.
+ */
+VEC_INLINE const uint8_t *dot_pairs(gemm_pairs_fn *pairs_fn, const struct packed *w, uint32_t panel,
+                                    uint32_t k, uint32_t n, struct dot_step *memory)
+{
+    const uint8_t *pairs = pairs_fn(w, panel, k, MIN(n, (uint32_t)WEIGHTS_STEP), memory->pairs);
+
+    if (n < WEIGHTS_STEP) {
+        pairs_rest(pairs, n, memory->rest);
+        pairs = memory->rest;
+    }
+    return pairs;
+}
+
+/* n columns from k on, in whole steps, by way of pairs. */
 VEC_INLINE void dot_unpack_pairs(gemm_pairs_fn *pairs_fn, const struct packed *w, uint32_t panel,
                                  uint32_t k, uint32_t n, uint8_t *out)
 {
-    _Alignas(CACHE_LINE) uint8_t rest[TILE_PAIRS_STEP];
-    uint8_t memory[TILE_PAIRS_STEP + 4 * CACHE_LINE];
+    struct dot_step memory;
 
     for (; n > 0; n -= MIN(n, (uint32_t)WEIGHTS_STEP), k += WEIGHTS_STEP) {
-        const uint8_t *pairs = pairs_fn(w, panel, k, MIN(n, (uint32_t)WEIGHTS_STEP), memory);
+        const uint8_t *pairs = dot_pairs(pairs_fn, w, panel, k, n, &memory);
 
-        if (n < WEIGHTS_STEP) {
-            tile_pairs_rest(pairs, n, rest);
-            pairs = rest;
-        }
         for (uint32_t quad = 0; quad < DOT_QUADS; quad++) {
             const struct dot_words words = dot_words(pairs + quad * DOT_QUAD_BYTES);
 
@@ -91,20 +106,10 @@ VEC_INLINE void dot_unpack_pairs(gemm_pairs_fn *pairs_fn, const struct packed *w
     }
 }
 
-/* Puts the patches of columns [k, k + n), whole units, into their words. */
-static void dot_patch(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
-                      uint8_t *words)
+/* Where the high byte of lane 0 and column c is in words; see place_in_pairs. */
+VEC_INLINE size_t dot_place(uint32_t c)
 {
-    uint32_t n_patches;
-    const uint32_t *patches = bf16_12_patches(w, panel, k, n, &n_patches);
-
-    for (uint32_t i = 0; i < n_patches; i++) {
-        uint32_t c = (patches[i] >> 12) - k;
-        uint32_t lane = patches[i] >> 8 & 15;
-
-        words[c / 4 * DOT_QUAD_BYTES + c % 2 * (DOT_QUAD_BYTES / 2) + lane * 4 +
-              (c % 4 < 2 ? 3 : 1)] = (uint8_t)patches[i];
-    }
+    return c / 4 * DOT_QUAD_BYTES + c % 2 * (DOT_QUAD_BYTES / 2) + (c % 4 < 2 ? 3 : 1);
 }
 
 /* See gemm_unpack_fn: [quad][even, odd][16 lanes], in whole steps of 32 columns. */
@@ -136,7 +141,7 @@ static void dot_unpack_12(const struct packed *w, uint32_t panel, uint32_t k, ui
         vec_store_words(out + quad * DOT_QUAD_BYTES + DOT_QUAD_BYTES / 2, words.odd);
     }
     if (whole > 0) {
-        dot_patch(w, panel, k, whole, out);
+        put_patches(w, panel, k, whole, dot_place, out);
     }
     dot_unpack_pairs(pairs_bf16_12, w, panel, k + whole, n - whole, out + whole * 32);
 }

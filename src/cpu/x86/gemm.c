@@ -179,14 +179,14 @@ static const void *weights(const struct block *block, uint32_t k, uint32_t n)
 {
     const struct packed *w = block->args->w;
 
-    if (block->isa->as_packed) {
-        return NULL;
-    }
     if (block->pairs && w->dtype == DTYPE_BF16_12) {
         return pairs(block, k, n);
     }
     if (block->pairs) { /* 32 bytes a column */
         return w->codes + block->panel * w->panel_code_bytes + (size_t)k * 2 * PACKED_LANES;
+    }
+    if (block->isa->as_packed) {
+        return NULL;
     }
     for (uint32_t p = 0; p < block->n_panels; p++) {
         block->unpack(w, block->panel + p, k, n,

@@ -74,7 +74,7 @@ struct gemm_isa {
     uint32_t rows;      /* of the tallest tile */
     uint32_t rows_bf16; /* of the tallest of tile_bf16 */
     uint32_t row_unit;  /* tiles' rows are a multiple (0: of one), the last ones perhaps unwanted */
-    bool as_packed;     /* tiles read weights as they are packed, which are not pairs of BF16 */
+    bool as_packed;     /* tiles other than those of pairs read weights as they are packed */
     bool integers;      /* x is cpu_matmul.q: its columns are those of its groups, leaf by leaf */
     bool steps;         /* x is packed leaf by leaf, in whole steps of 32 columns */
     uint32_t granule;   /* columns of x that are packed together */

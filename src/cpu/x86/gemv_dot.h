@@ -8,14 +8,14 @@
 
 #include "cpu/x86/tile_dot.h"
 
-#if defined(VEC_DOT_BF16) && defined(VEC_MERGE_BYTES)
+#ifdef VEC_DOT_BF16
 
 enum { GEMV_DOT_PANELS = 8 };
 
 /* x as tile_dot.h pairs it: for columns 4 q .. 4 q + 3 of row i words 2 q (even) and 2 q + 1, from
  * i * stride on. */
 struct gemv_dot_x {
-    const uint32_t *words;
+    uint32_t *words;
     size_t stride;
 };
 
@@ -82,7 +82,7 @@ VEC_INLINE void gemv_dot_step(bool twelve, uint32_t m, const struct gemv_dot_w *
 VEC_INLINE struct gemv_dot_x gemv_dot_x(const struct cpu_matmul *args)
 {
     return (struct gemv_dot_x){
-        .words = (const uint32_t *)(const void *)args->scratch + CPU_SCRATCH_BYTES / 8,
+        .words = (uint32_t *)(void *)args->scratch + CPU_SCRATCH_BYTES / 8,
         .stride = round_up(args->w->cols, 32) / 2,
     };
 }
@@ -90,20 +90,19 @@ VEC_INLINE struct gemv_dot_x gemv_dot_x(const struct cpu_matmul *args)
 static void gemv_dot_pack(const struct cpu_matmul *args)
 {
     const struct gemv_dot_x x = gemv_dot_x(args);
-    uint32_t *out = (uint32_t *)(void *)args->scratch + CPU_SCRATCH_BYTES / 8;
 
     ENSURE_OP(args->m * x.stride * sizeof(uint32_t), <=, CPU_SCRATCH_BYTES / 2);
     for (uint32_t i = 0; i < args->m; i++) {
         const float *row = args->x + i * args->x_stride;
+        uint32_t *out = x.words + i * x.stride;
 
-        for (uint32_t k = 0; k < args->w->cols; k += 4, row += 4, out += 2) {
+        for (uint32_t k = 0; k < args->w->cols; k += 4) {
             uint32_t bits[4];
 
-            memcpy(bits, row, sizeof(bits));
-            out[0] = (bits[0] & 0xffff0000) | bits[2] >> 16;
-            out[1] = (bits[1] & 0xffff0000) | bits[3] >> 16;
+            memcpy(bits, row + k, sizeof(bits));
+            out[k / 2] = dot_x_word(bits[0], bits[2]);
+            out[k / 2 + 1] = dot_x_word(bits[1], bits[3]);
         }
-        out += x.stride - round_up(args->w->cols, 4) / 2;
     }
 }
 

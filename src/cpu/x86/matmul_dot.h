@@ -73,23 +73,11 @@ static const struct gemm_isa isa_dot = {
     .add = tile_add,
 };
 
-/* Of few rows: plain weights, */
-static const struct gemm_isa isa_dot_pairs = {
+/* Of few rows. */
+static const struct gemm_isa isa_dot_few = {
+    .rows = DOT_FEW_ROWS,
     .rows_bf16 = DOT_FEW_ROWS,
     .bf16_rows_max = UINT32_MAX,
-    .steps = true,
-    .granule = WEIGHTS_STEP,
-    .x_granule = (size_t)DOT_QUADS * 2 * DOT_FEW_STRIDE * sizeof(uint32_t),
-    .panels = 1,
-    .x_bytes = DOT_X_BYTES,
-    .pack = dot_pack_few,
-    .tile_bf16 = {{NULL}, {DOT_FOURTEEN(pairs)}},
-    .add = tile_add,
-};
-
-/* and those at 12 bits. */
-static const struct gemm_isa isa_dot_twelve = {
-    .rows = DOT_FEW_ROWS,
     .as_packed = true,
     .steps = true,
     .granule = WEIGHTS_STEP,
@@ -98,6 +86,7 @@ static const struct gemm_isa isa_dot_twelve = {
     .x_bytes = DOT_X_BYTES,
     .pack = dot_pack_few,
     .tile = {{NULL}, {DOT_FOURTEEN(twelve)}},
+    .tile_bf16 = {{NULL}, {DOT_FOURTEEN(pairs)}},
     .add = tile_add,
 };
 
@@ -129,7 +118,7 @@ static void matmul_dot(const struct cpu_matmul *args)
         break;
     default:
         if (args->m <= DOT_FEW_MAX) {
-            gemm(args, args->w->dtype == DTYPE_BF16 ? &isa_dot_pairs : &isa_dot_twelve, NULL);
+            gemm(args, &isa_dot_few, NULL);
         } else {
             gemm(args, &isa_dot, args->w->dtype == DTYPE_BF16 ? dot_unpack_plain : dot_unpack_12);
         }

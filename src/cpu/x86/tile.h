@@ -40,8 +40,7 @@ enum {
     /* Half of the second-level cache of processors that have nothing better: 512 KB with AVX2, 2 MB
      * with AVX-512. */
     TILE_X_BYTES = VEC_LANES == 16 ? 1280 * 1024 : 256 * 1024,
-    TILE_STEP = 32,
-    TILE_PAIRS_STEP = TILE_STEP * PACKED_LANES * 2 /* bytes of a step of pairs of BF16 */
+    TILE_STEP = 32
 };
 
 /* Accumulators of one row for the even or for the odd columns, one for each vector of outputs. */
@@ -237,19 +236,6 @@ VEC_INLINE void tile_step(struct tile_shape shape, const struct gemm_tile *tile,
         tile_column(shape, tile_load(shape, tile, w, 0), x, &e);
     }
     tile_fold(shape, n < TILE_STEP, &e, &o, sums);
-}
-
-/* The first n < 32 columns of a step of pairs, zeros behind them: what lies there is another
- * leaf's, or nobody's. */
-static inline void tile_pairs_rest(const uint8_t *pairs, uint32_t n, uint8_t step[TILE_PAIRS_STEP])
-{
-    size_t whole = (size_t)n / 2 * PACKED_LANES * 4;
-
-    memset(step, 0, TILE_PAIRS_STEP);
-    memcpy(step, pairs, whole);
-    for (size_t i = 0; n % 2 != 0 && i < PACKED_LANES * 4; i += 4) {
-        memcpy(step + whole + i, pairs + whole + i, sizeof(uint16_t));
-    }
 }
 
 /* A whole step in two passes. */

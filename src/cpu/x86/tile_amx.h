@@ -76,9 +76,9 @@ static void tile_amx_rest(const uint8_t *x, const uint8_t *w, size_t panel_bytes
 {
     _Alignas(CACHE_LINE) uint8_t step[2][TILE_AMX_STEP];
 
-    tile_pairs_rest(w, n, step[0]);
+    pairs_rest(w, n, step[0]);
     if (wide) {
-        tile_pairs_rest(w + panel_bytes, n, step[1]);
+        pairs_rest(w + panel_bytes, n, step[1]);
     }
     tile_amx_step(x, step[0], sizeof(step[0]), tall, wide);
 }

@@ -15,8 +15,9 @@
 #pragma once
 
 #include "cpu/x86/dot_words.h"
+#include "cpu/x86/tile.h"
 
-#if defined(VEC_DOT_BF16) && defined(VEC_MERGE_BYTES)
+#ifdef VEC_DOT_BF16
 
 enum {
     DOT_ROWS = 7,           /* of two panels side by side, */
@@ -28,7 +29,7 @@ enum {
 };
 
 /* Of panels that are paired anew; not a multiple of 4 KiB, at which lines would want one place. */
-enum { DOT_PANEL_BYTES = GEMM_BLOCK_COLS / WEIGHTS_STEP * TILE_PAIRS_STEP + 256 };
+enum { DOT_PANEL_BYTES = GEMM_BLOCK_COLS / WEIGHTS_STEP * STEP_PAIRS + 256 };
 
 /* What is constant wherever a tile is computed. */
 struct dot_shape {
@@ -183,31 +184,17 @@ VEC_INLINE void dot_compute(struct dot_shape shape, const struct gemm_tile *tile
     for (; shape.w == DOT_PAIRS ? n >= WEIGHTS_STEP : n > 0; n -= MIN(n, (uint32_t)WEIGHTS_STEP)) {
         fetch = gemm_fetch(tile, shape.panels > 1, fetch);
         dot_step(shape, w, table, x, run);
-        w += TILE_PAIRS_STEP;
+        w += STEP_PAIRS;
         x += DOT_QUADS * 2 * dot_x_bytes(shape);
         __asm__("" : "+r"(run)); /* or gcc keeps the sums in registers that are not there */
     }
     if (n > 0) {
-        _Alignas(CACHE_LINE) uint8_t step[TILE_PAIRS_STEP];
+        _Alignas(CACHE_LINE) uint8_t step[STEP_PAIRS];
 
         gemm_fetch(tile, shape.panels > 1, fetch);
-        tile_pairs_rest(w, n, step);
+        pairs_rest(w, n, step);
         dot_step(shape, step, table, x, run);
     }
-}
-
-/* A step of a panel at 12 bits that cannot be taken as it is, or of which n columns are left. */
-static const uint8_t *dot_rest_12(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
-                                  uint8_t memory[TILE_PAIRS_STEP + 4 * CACHE_LINE],
-                                  uint8_t rest[TILE_PAIRS_STEP])
-{
-    const uint8_t *pairs = pairs_bf16_12(w, panel, k, n, memory);
-
-    if (n < WEIGHTS_STEP) {
-        tile_pairs_rest(pairs, n, rest);
-        pairs = rest;
-    }
-    return pairs;
 }
 
 /* The same for BF16 at 12 bits as packed: steps with patches, and panels that lie plain, as pairs.
@@ -232,11 +219,10 @@ VEC_INLINE void dot_compute_12(uint32_t rows, const struct gemm_tile *tile)
 
         fetch = gemm_fetch(tile, false, fetch);
         if (n < WEIGHTS_STEP || plain || bf16_12_is_patched(head, tile->k + k)) {
-            _Alignas(CACHE_LINE) uint8_t rest[TILE_PAIRS_STEP];
-            uint8_t memory[TILE_PAIRS_STEP + 4 * CACHE_LINE];
+            struct dot_step memory;
 
-            dot_step(pairs, dot_rest_12(w, tile->panel, tile->k + k, n, memory, rest), table, x,
-                     run);
+            dot_step(pairs, dot_pairs(pairs_bf16_12, w, tile->panel, tile->k + k, n, &memory),
+                     table, x, run);
         } else {
             const uint8_t *same = x;
 
@@ -257,8 +243,8 @@ VEC_INLINE void dot_pack_quad(const float *const from[4], uint32_t k, uint32_t s
 
     transpose_four(from, k, (float *)(void *)columns, 4);
     for (uint32_t i = 0; i < 4; i++) {
-        out[i] = (columns[0][i] & 0xffff0000) | columns[2][i] >> 16;
-        out[stride + i] = (columns[1][i] & 0xffff0000) | columns[3][i] >> 16;
+        out[i] = dot_x_word(columns[0][i], columns[2][i]);
+        out[stride + i] = dot_x_word(columns[1][i], columns[3][i]);
     }
 }
 

@@ -348,7 +348,7 @@ VEC_INLINE veci vec_min_bytes(veci a, veci b)
 
 #endif
 
-#ifdef __AVX512BF16__
+#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
 #define VEC_DOT_BF16
 
 /* Of two vectors of pairs of BF16 the lower halves of every word, the first's above the second's,
@@ -381,16 +381,11 @@ VEC_INLINE vecf vec_dot_bf16_set1(vecf sum, veci a, const void *x)
     return sum;
 }
 
-#ifdef __AVX512VBMI__
-#define VEC_MERGE_BYTES
-
 /* Byte i is number places[i] of those of a (0 .. 63) and b (64 .. 127). */
 VEC_INLINE veci vec_merge_bytes(veci a, veci places, veci b)
 {
     return _mm512_permutex2var_epi8(a, places, b);
 }
-
-#endif
 
 #endif
 

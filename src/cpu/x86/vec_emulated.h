@@ -436,8 +436,6 @@ VEC_CALL veci vec_upper_halves(veci a, veci b)
     return (a & 0xffff0000) | (b >> 16);
 }
 
-#define VEC_MERGE_BYTES
-
 /* Byte i is number places[i] of those of a (0 .. 63) and b (64 .. 127). */
 VEC_CALL veci vec_merge_bytes(veci a, veci places, veci b)
 {
