@@ -77,6 +77,12 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
+/* Tile registers, and their products of BF16 and of bytes. */
+static bool has_tiles(void)
+{
+    return has_bit(7, 0, 3, 24) && has_bit(7, 0, 3, 22) && has_bit(7, 0, 3, 25);
+}
+
 /* A process must ask before it uses tile registers; its threads may then, too. */
 static bool may_use_tiles(void)
 {
@@ -123,7 +129,8 @@ bool cpu_level_is_supported(enum cpu_level level)
         return has_avx512() && __builtin_cpu_supports("avx512vnni") &&
                __builtin_cpu_supports("avx512vbmi") && has_fast_pairs();
     case CPU_LEVEL_AMX:
-        return has_avx512() && has_bit(7, 0, 3, 22) && has_bit(7, 0, 3, 24) && may_use_tiles();
+        return has_avx512() && __builtin_cpu_supports("avx512vnni") && has_tiles() &&
+               may_use_tiles();
     default:
         return false;
     }

@@ -12,7 +12,7 @@
 double cpu_peak_flops(enum cpu_level level, uint32_t ms);
 
 /* The same for products of BF16 that are summed in f32, where a level has instructions for pairs of
- * them in vectors, else cpu_peak_flops. */
+ * them in vectors or tiles, else cpu_peak_flops. */
 double cpu_peak_bf16_flops(enum cpu_level level, uint32_t ms);
 
 /* Whether products of BF16 pairs, which the processor has, are faster than multiply-adds (on
@@ -21,5 +21,6 @@ double cpu_peak_bf16_flops(enum cpu_level level, uint32_t ms);
 bool cpu_peak_prefers_pairs(void);
 
 /* The same for integers of 8 bits, both signed, multiplied and summed in 32 bits (a product counts
- * as two operations), by what vectors of the level do that with. Narrower codes can be faster. */
+ * as two operations), by what vectors or tiles of the level do that with. Narrower codes can be
+ * faster. */
 double cpu_peak_int8_ops(enum cpu_level level, uint32_t ms);

@@ -133,7 +133,7 @@ static void tiles(const struct block *block, const void *w, const struct columns
         .panel = block->panel,
         .k = columns->k,
         .panel_bytes =
-            args->w->dtype == DTYPE_BF16_12 ? GEMM_PAIRS_BYTES : args->w->panel_code_bytes,
+            args->w->dtype == DTYPE_BF16_12 ? block->isa->pairs_bytes : args->w->panel_code_bytes,
         .x = tile_x(block, 0, columns->x_k),
         .sums = sums,
         .panels = block->n_panels,
@@ -157,11 +157,11 @@ static void tiles(const struct block *block, const void *w, const struct columns
     }
 }
 
-/* Columns [k, k + n) of the block's panels as pairs of BF16, GEMM_PAIRS_BYTES apart. */
+/* Columns [k, k + n) of the block's panels as pairs of BF16, isa->pairs_bytes apart. */
 static const void *pairs(const struct block *block, uint32_t k, uint32_t n)
 {
     for (uint32_t p = 0; p < block->n_panels; p++) {
-        uint8_t *out = block->weights + (size_t)p * GEMM_PAIRS_BYTES;
+        uint8_t *out = block->weights + (size_t)p * block->isa->pairs_bytes;
         const uint8_t *at = block->isa->pairs(block->args->w, block->panel + p, k, n, out);
 
         if (block->n_panels == 1) {
@@ -323,7 +323,7 @@ void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack
     uint32_t n_blocks;
 
     block.x_cols = x_cols(args, isa);
-    block.cols = isa->as_packed ? GEMM_PACKED_COLS : GEMM_BLOCK_COLS;
+    block.cols = isa->cols != 0 ? isa->cols : isa->as_packed ? GEMM_PACKED_COLS : GEMM_BLOCK_COLS;
     block.unit = MAX(isa->row_unit, 1);
     block.pairs =
         (args->w->dtype == DTYPE_BF16 || (args->w->dtype == DTYPE_BF16_12 && isa->pairs != NULL)) &&

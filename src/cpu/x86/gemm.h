@@ -59,10 +59,10 @@ typedef void gemm_unpack_fn(const struct packed *w, uint32_t panel, uint32_t k, 
                             float *out, size_t stride);
 
 /* Columns [k, k + n) of a panel at 12 bits as pairs of BF16; k is even. Returns where they are: in
- * out, which has GEMM_PAIRS_BYTES, or where the panel lies. */
+ * out, which has GEMM_PAIRS_BYTES(n), or where the panel lies. */
 typedef const uint8_t *gemm_pairs_fn(const struct packed *w, uint32_t panel, uint32_t k, uint32_t n,
                                      uint8_t *out);
-enum { GEMM_PAIRS_BYTES = GEMM_BLOCK_COLS * 32 + 256 };
+#define GEMM_PAIRS_BYTES(n) ((n)*32 + 256)
 
 /* Packs rows [row, row + n) of the product's x, all columns, as the tiles want them; writes up to
  * GEMM_PACK_MORE bytes more. */
@@ -80,14 +80,16 @@ struct gemm_isa {
     uint32_t granule;   /* columns of x that are packed together */
     size_t x_granule;   /* and how many bytes they take for a tile's rows */
     gemm_pack_fn *pack;
+    uint32_t cols;       /* of a block; 0: GEMM_PACKED_COLS or GEMM_BLOCK_COLS */
     uint32_t panels;     /* of the widest */
     size_t weight_panel; /* bytes from panel to panel in unpacked weights */
-    size_t weight_bytes; /* of unpacked weights for GEMM_BLOCK_COLS columns of `panels` panels */
+    size_t weight_bytes; /* of unpacked weights for a block's columns of `panels` panels */
     size_t x_bytes;      /* of packed x that may lie in the second-level cache */
     gemm_tile_fn *tile[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1]; /* [panels][rows], f32 weights */
     /* For pairs of BF16: BF16 weights as packed, for this many rows of x or fewer. */
     uint32_t bf16_rows_max;
     gemm_pairs_fn *pairs; /* of weights at 12 bits; NULL: those are unpacked like others */
+    size_t pairs_bytes;   /* of a panel for a block's columns, GEMM_PAIRS_BYTES */
     gemm_tile_fn *tile_bf16[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1];
     gemm_tile_fn *tile_any; /* instead of the tables: one for all numbers of rows and panels */
     void (*add)(float *x, const float *y, size_t n);

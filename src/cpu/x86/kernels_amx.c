@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* AMX: products of BF16 weights where x is rounded to bf16, and of integers, by more than a few
  * rows. */
-#include <cpuid.h>
-
 #include "cpu/kernels.h"
 #include "cpu/x86/kernels_avx512.h"
 #include "cpu/x86/tile_amx.h"
@@ -23,26 +21,12 @@ static void matmul_int8_amx(const struct cpu_matmul *args)
     (amx_int8_takes(args) ? amx_int8_products[args->w->dtype] : matmul_int8_avx512vnni)(args);
 }
 
-/* Tiles for integers, and what products of a few rows need: a processor may have tiles for BF16
- * alone.
- */
-static bool has_integers(void)
-{
-    unsigned a = 0;
-    unsigned b = 0;
-    unsigned c = 0;
-    unsigned d = 0;
-
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d >> 25 & 1) != 0 /* AMX-INT8 */ &&
-           (c >> 11 & 1) != 0 /* AVX512_VNNI */;
-}
-
 void cpu_kernels_init_amx(struct cpu_kernels *kernels)
 {
     kernels->level = "amx";
     kernels->matmul[DTYPE_BF16] = matmul_bf16_amx;
     kernels->matmul[DTYPE_BF16_12] = matmul_bf16_12_amx;
-    for (unsigned i = 0; i < DTYPE_COUNT && has_integers(); i++) {
+    for (unsigned i = 0; i < DTYPE_COUNT; i++) {
         if (amx_int8_products[i] != NULL) {
             kernels->matmul_int8[i] = matmul_int8_amx;
         }

@@ -68,6 +68,7 @@ static const struct gemm_isa isa = {
     .tile_bf16 = {{NULL}, {NULL, tile_bf16_1x1, tile_bf16_2x1, tile_bf16_3x1, tile_bf16_4x1}},
 #endif
     .pairs = pairs_bf16_12,
+    .pairs_bytes = GEMM_PAIRS_BYTES(GEMM_BLOCK_COLS),
     .add = tile_add,
 };
 

@@ -4,8 +4,7 @@
  * tile_int8_tall.h): a tile of some rows of x by one panel. Codes are taken apart once for a block
  * of columns (struct int8_weights) and lie in the first-level cache; x lies packed so that four
  * codes of a row are one broadcast. The integer sums fill the registers, the running sums lie in
- * memory and are touched once in a group. Tiles of AMX have the weights and the end of a group in
- * common with these.
+ * memory and are touched once in a group.
  */
 #pragma once
 
@@ -185,26 +184,18 @@ VEC_INLINE void tile_int8_row(enum int8_sum how, const struct tile_int8_words *w
     }
 }
 
-/* What a row's group brings besides its codes. */
-struct tile_int8_row {
-    float scale;
-    int32_t zero; /* or */
-    float sum;    /* for types with a minimum: as in struct int8_x */
-};
-
-/* The lanes from `lane` on of one row's integer sums over half h (or all) of a group, added to its
+/* The lanes from `lane` on of row i's integer sums over half h (or all) of a group, added to its
  * running sums. */
 VEC_INLINE void tile_int8_fold(enum dtype dtype, enum int8_sum how, const struct int8_weights *w,
-                               const struct tile_int8_row *row, uint32_t h, uint32_t lane, veci acc,
-                               float *sums)
+                               const struct int8_x *x, uint32_t i, uint32_t h, uint32_t lane,
+                               veci acc, float *sums)
 {
-    const vecf scale = vec_mul(vec_load(w->d[h] + lane), vec_set1(row->scale));
-    const veci zero =
-        int8_wants_zero(dtype, how) ? vec_set1_word((uint32_t)row->zero) : vec_set1_word(0);
+    const vecf scale = vec_mul(vec_load(w->d[h] + lane), vec_set1(x->scale[i]));
+    const veci zero = vec_set1_word(int8_wants_zero(dtype, how) ? (uint32_t)x->zero[i] : 0);
     vecf sum = vec_fma(int8_number(dtype, how, acc, zero), scale, vec_load(sums + lane));
 
     if (packed_has_minimum(dtype)) {
-        sum = vec_fma(vec_load(w->m + lane), vec_set1(row->sum), sum);
+        sum = vec_fma(vec_load(w->m + lane), vec_set1(x->sum[i]), sum);
     }
     vec_store(sums + lane, sum);
 }
@@ -213,15 +204,11 @@ VEC_INLINE void tile_int8_end(enum dtype dtype, enum int8_sum how, const struct 
                               const struct int8_x *x, uint32_t i, uint32_t h,
                               struct tile_int8_acc acc, float *sums)
 {
-    const struct tile_int8_row row = {
-        .scale = x->scale[i],
-        .zero = int8_wants_zero(dtype, how) ? x->zero[i] : 0,
-        .sum = packed_has_minimum(dtype) ? x->sum[i] : 0,
-    };
+    float *run = sums + i * PACKED_LANES;
 
-    tile_int8_fold(dtype, how, w, &row, h, 0, acc.v0, sums + i * PACKED_LANES);
+    tile_int8_fold(dtype, how, w, x, i, h, 0, acc.v0, run);
     if (VEC_LANES < PACKED_LANES) {
-        tile_int8_fold(dtype, how, w, &row, h, VEC_LANES, acc.v1, sums + i * PACKED_LANES);
+        tile_int8_fold(dtype, how, w, x, i, h, VEC_LANES, acc.v1, run);
     }
 }
 

@@ -348,6 +348,16 @@ VEC_INLINE veci vec_min_bytes(veci a, veci b)
 
 #endif
 
+/* The upper halves of a's words, then of b's: of floats that are rounded to bf16, these. */
+VEC_INLINE veci vec_bf16_pack(veci a, veci b)
+{
+    const __m512i places =
+        _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27,
+                         25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+
+    return _mm512_permutex2var_epi16(a, places, b);
+}
+
 #if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
 #define VEC_DOT_BF16
 

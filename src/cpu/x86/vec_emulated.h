@@ -421,6 +421,21 @@ VEC_CALL veci vec_min_bytes(veci a, veci b)
 }
 
 #if VEC_LANES == 16
+
+/* The upper halves of a's words, then of b's: of floats that are rounded to bf16, these. */
+VEC_CALL veci vec_bf16_pack(veci a, veci b)
+{
+    veci out;
+    uint16_t halves[2 * VEC_LANES];
+
+    for (uint32_t i = 0; i < VEC_LANES; i++) {
+        halves[i] = (uint16_t)(a[i] >> 16);
+        halves[VEC_LANES + i] = (uint16_t)(b[i] >> 16);
+    }
+    memcpy(&out, halves, sizeof(out));
+    return out;
+}
+
 #define VEC_DOT_BF16
 
 /* Of two vectors of pairs of BF16 the lower halves of every word, the first's above the second's,
