@@ -5,10 +5,12 @@
  */
 #include "cpu/device.h"
 
-enum {
-    PANEL_UNIT = 8,          /* panels a product kernel likes to read side by side */
-    TICK_PRODUCTS = 1 << 29, /* multiply-adds between two signs of life: some milliseconds */
-};
+enum { PANEL_UNIT = 8 }; /* panels a product kernel likes to read side by side */
+
+/* Multiply-adds between two signs of life: up to a second of the reference, some tens of
+ * milliseconds of the others. Each call packs x anew, so that they should be few. */
+static const uint64_t TICK_PRODUCTS_REF = (uint64_t)1 << 29;
+static const uint64_t TICK_PRODUCTS = (uint64_t)1 << 31;
 
 struct linear_job {
     struct ops_device *device;
@@ -109,7 +111,8 @@ static void product_panels(struct linear_job *job, const struct ops_linear_out *
 {
     const struct ops_linear *args = job->args;
     uint64_t panel = (uint64_t)args->n * job->cols * PACKED_LANES;
-    uint32_t step = (uint32_t)MAX(TICK_PRODUCTS / panel / PANEL_UNIT * PANEL_UNIT, PANEL_UNIT);
+    uint64_t most = job->device->level == CPU_LEVEL_REF ? TICK_PRODUCTS_REF : TICK_PRODUCTS;
+    uint32_t step = (uint32_t)MAX(most / panel / PANEL_UNIT * PANEL_UNIT, PANEL_UNIT);
     const struct cpu_kernels *kernels = &job->device->kernels;
     enum act act = act_for(args, out->w);
     bool rounded = act == ACT_BF16;

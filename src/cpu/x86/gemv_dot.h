@@ -113,8 +113,8 @@ VEC_INLINE void gemv_dot_panels(bool twelve, uint32_t m, const struct gemv *grou
     const struct packed *w = group->args->w;
     const struct gemv_dot_x all = gemv_dot_x(group->args);
     const struct gemv_dot_x x = {all.words + k / 2, all.stride};
-    const size_t later =
-        twelve ? later_12(w, k) : gemv_later(DTYPE_BF16, GEMV_DOT_PANELS, w, k).code_bytes;
+    const size_t later = twelve ? later_12(GEMV_DOT_PANELS, w, k)
+                                : gemv_later(DTYPE_BF16, GEMV_DOT_PANELS, w, k).code_bytes;
     struct gemv_dot_w step = {.table = vec_set1_word(0)};
 
     for (uint32_t p = 0; p < group->n_panels; p++) {
