@@ -180,20 +180,41 @@ void cpu_op_add(struct ops_device *device, float *x, size_t x_stride, const floa
     run_rows(device, add_share, &job, (size_t)n * dim);
 }
 
+struct nan_job {
+    const float *x;
+    size_t x_stride;
+    uint32_t n;
+    uint32_t dim;
+    _Atomic bool found;
+};
+
+/* Some columns of all rows: there may be one row alone. */
+static void nan_share(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    struct nan_job *job = arg;
+    uint32_t begin;
+    uint32_t end;
+
+    pool_share(job->dim, 1, thread, n_threads, &begin, &end);
+    for (uint32_t i = 0; i < job->n; i++) {
+        const float *x = job->x + i * job->x_stride;
+        bool found = false;
+
+        for (uint32_t j = begin; j < end; j++) { /* no early exit: it becomes vectors */
+            found |= x[j] != x[j];
+        }
+        if (found) {
+            job->found = true;
+            return;
+        }
+    }
+}
+
 bool cpu_op_has_nan(struct ops_device *device, const float *x, size_t x_stride, uint32_t n,
                     uint32_t dim)
 {
-    (void)device;
-    for (uint32_t i = 0; i < n; i++) {
-        bool found = false;
+    struct nan_job job = {.x = x, .x_stride = x_stride, .n = n, .dim = dim};
 
-        for (uint32_t j = 0; j < dim;
-             j++) { /* without an early exit the compiler makes vectors of it */
-            found |= x[i * x_stride + j] != x[i * x_stride + j];
-        }
-        if (found) {
-            return true;
-        }
-    }
-    return false;
+    run_rows(device, nan_share, &job, (size_t)n * dim);
+    return job.found;
 }

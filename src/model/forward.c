@@ -245,6 +245,10 @@ static enum status find_nan(struct model *model, const struct model_step *step, 
     if (in_layers) {
         status = run_layers(model, step, true, err);
     }
+    if (!model->ops->has_nan(model->device, b->logits, b->logits_stride, step->n_wants,
+                             model->head.rows)) {
+        return status;
+    }
     for (uint32_t i = 0; i < step->n_wants; i++) {
         struct model_want *want = &step->wants[i];
 
