@@ -13,8 +13,8 @@
  * That is for 64 bytes. The instruction (TDPBF16PS) was compared with that on a processor that has
  * it; the start-up check compares it on every one.
  *
- * amx_dot_signed(c, a, b), amx_dot_unsigned: c[i][j] += the sum over p of a[i][p] b[p / 4][4 j + p
- * % 4], in 32 bits; a has signed bytes, b signed or unsigned ones.
+ * amx_dot_signed(c, a, b): c[i][j] += the sum over p of a[i][p] b[p / 4][4 j + p % 4], of signed
+ * bytes, in 32 bits.
  */
 #pragma once
 
@@ -107,7 +107,7 @@ static void amx_dot_bf16(uint32_t c, uint32_t a, uint32_t b)
     }
 }
 
-static void amx_dot_bytes(uint32_t c, uint32_t a, uint32_t b, bool is_signed)
+static UNUSED void amx_dot_signed(uint32_t c, uint32_t a, uint32_t b)
 {
     for (uint32_t i = 0; i < AMX_ROWS; i++) {
         for (uint32_t j = 0; j < 16; j++) {
@@ -115,23 +115,11 @@ static void amx_dot_bytes(uint32_t c, uint32_t a, uint32_t b, bool is_signed)
 
             memcpy(&sum, &amx_tiles[c][i][4 * j], sizeof(sum));
             for (uint32_t p = 0; p < amx_bytes; p++) {
-                uint8_t w = amx_tiles[b][p / 4][4 * j + p % 4];
-
-                sum += (int8_t)amx_tiles[a][i][p] * (is_signed ? (int8_t)w : (int32_t)w);
+                sum += (int8_t)amx_tiles[a][i][p] * (int8_t)amx_tiles[b][p / 4][4 * j + p % 4];
             }
             memcpy(&amx_tiles[c][i][4 * j], &sum, sizeof(sum));
         }
     }
-}
-
-static UNUSED void amx_dot_signed(uint32_t c, uint32_t a, uint32_t b)
-{
-    amx_dot_bytes(c, a, b, true);
-}
-
-static UNUSED void amx_dot_unsigned(uint32_t c, uint32_t a, uint32_t b)
-{
-    amx_dot_bytes(c, a, b, false);
 }
 
 #define AMX_TILES_ARE_THERE
@@ -180,9 +168,8 @@ static inline void amx_end(void)
         _tile_stored(tile, to, (long)(stride)); \
         __asm__ volatile("" ::: "memory");      \
     } while (0)
-#define amx_dot_bf16(c, a, b)     _tile_dpbf16ps(c, a, b)
-#define amx_dot_signed(c, a, b)   _tile_dpbssd(c, a, b)
-#define amx_dot_unsigned(c, a, b) _tile_dpbsud(c, a, b)
+#define amx_dot_bf16(c, a, b)   _tile_dpbf16ps(c, a, b)
+#define amx_dot_signed(c, a, b) _tile_dpbssd(c, a, b)
 
 #define AMX_TILES_ARE_THERE
 
