@@ -49,7 +49,7 @@ static double rate(double (*loop)(uint32_t), uint32_t ms)
 
 /* Whether the level is that of tiles, for which a process must have asked: it is the ranks' level,
  * and this may be another process. */
-static bool has_tiles(enum cpu_level level)
+static bool takes_tiles(enum cpu_level level)
 {
     return level == CPU_LEVEL_AMX && cpu_level_is_supported(level);
 }
@@ -76,7 +76,7 @@ double cpu_peak_bf16_flops(enum cpu_level level, uint32_t ms)
     if (level == CPU_LEVEL_AVX512BF16) {
         return rate(cpu_peak_avx512bf16, ms);
     }
-    if (has_tiles(level)) {
+    if (takes_tiles(level)) {
         return rate(cpu_peak_bf16_amx, ms);
     }
 #endif
@@ -110,7 +110,7 @@ double cpu_peak_int8_ops(enum cpu_level level, uint32_t ms)
 #if defined(__x86_64__)
     switch (level) {
     case CPU_LEVEL_AMX:
-        loop = has_tiles(level) ? cpu_peak_int8_amx : cpu_peak_int8_avx512vnni;
+        loop = takes_tiles(level) ? cpu_peak_int8_amx : cpu_peak_int8_avx512vnni;
         break;
     case CPU_LEVEL_AVX512VNNI:
     case CPU_LEVEL_AVX512BF16:
