@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Products with weights. The threads share the output panels of all matrices of the call; every
- * output element is computed whole by one thread, so that the cut changes nothing.
+ * Products with weights. The threads share the output panels of all matrices of the call by what
+ * they cost; every output element is computed whole by one thread, so that the cut changes nothing.
  */
 #include "cpu/device.h"
 
@@ -22,8 +22,8 @@ struct linear_job {
     bool takes[2];         /* whether some matrix takes integers, [1] of 16 bits */
     struct quant quant[2]; /* x as such, all rows */
     uint32_t cols;
-    uint32_t n_panels; /* of all matrices together, each rounded up to whole units */
-    uint32_t unit;
+    uint32_t unit; /* panels that stay together */
+    uint64_t cost; /* of all matrices */
 };
 
 /* What x becomes before it is multiplied by this matrix. */
@@ -140,33 +140,62 @@ static void product_panels(struct linear_job *job, const struct ops_linear_out *
     }
 }
 
+/* What `unit` panels of the matrix cost, in any measure: bytes where memory is the bound; else
+ * products, of which those of bytes take half as long as all others. */
+static uint64_t unit_cost(const struct ops_linear *args, const struct ops_linear_out *out)
+{
+    if (args->n <= OPS_FEW_ROWS_MAX) {
+        return MAX(out->w->panel_code_bytes + out->w->panel_scale_bytes, 1);
+    }
+    return act_for(args, out->w) == ACT_INT8 && !out->wide ? 1 : 2;
+}
+
+static uint64_t matrix_cost(const struct linear_job *job, const struct ops_linear_out *out)
+{
+    return unit_cost(job->args, out) * div_up(out->w->n_panels, job->unit);
+}
+
+/* The panels of one matrix that lie between two shares of the cost of all; it begins at `first`. */
+static void panels_between(const struct linear_job *job, const struct ops_linear_out *out,
+                           uint64_t first, uint64_t begin, uint64_t end, uint32_t *ret_from,
+                           uint32_t *ret_to)
+{
+    uint64_t each = unit_cost(job->args, out);
+    uint64_t from = begin > first ? div_up(begin - first, each) : 0;
+    uint64_t to = end > first ? div_up(end - first, each) : 0;
+
+    *ret_from = (uint32_t)MIN(from * job->unit, out->w->n_panels);
+    *ret_to = (uint32_t)MIN(to * job->unit, out->w->n_panels);
+}
+
 static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
 {
     struct linear_job *job = arg;
     const struct ops_linear *args = job->args;
     uint32_t few = job->device->tune.few_threads;
-    uint32_t first = 0; /* number of the matrix's first panel in the whole call */
-    uint32_t begin;
-    uint32_t end;
+    uint64_t first = 0; /* the cost of all matrices before */
+    uint64_t begin;
+    uint64_t end;
 
     n_threads = args->n <= OPS_FEW_ROWS_MAX && few > 0 ? MIN(few, n_threads) : n_threads;
     if (thread >= n_threads) {
         return;
     }
-    pool_share(job->n_panels, job->unit, thread, n_threads, &begin, &end);
+    begin = job->cost * thread / n_threads;
+    end = job->cost * (thread + 1) / n_threads;
     for (uint32_t i = 0; i < args->n_out; i++) {
         const struct ops_linear_out *out = &args->out[i];
-        uint32_t size = (uint32_t)round_up(out->w->n_panels, job->unit);
-        uint32_t from = MIN(MAX(begin, first) - first, out->w->n_panels);
-        uint32_t to = end > first ? MIN(end - first, out->w->n_panels) : 0;
+        uint32_t from;
+        uint32_t to;
 
+        panels_between(job, out, first, begin, end, &from, &to);
         if (from < to) {
             product_panels(job, out, from, to, thread);
             if (out->bias != NULL) {
                 add_bias(args, out, from * PACKED_LANES, MIN(to * PACKED_LANES, out->w->rows));
             }
         }
-        first += size;
+        first += matrix_cost(job, out);
     }
 }
 
@@ -208,7 +237,7 @@ void cpu_op_linear(struct ops_device *device, const struct ops_linear *args)
     prepare(&job);
     job.unit = total >= 2 * PANEL_UNIT * device->n_threads ? PANEL_UNIT : 1;
     for (uint32_t i = 0; i < args->n_out; i++) {
-        job.n_panels += (uint32_t)round_up(args->out[i].w->n_panels, job.unit);
+        job.cost += matrix_cost(&job, &args->out[i]);
     }
     pool_run(device->pool, product_share, &job);
 }
