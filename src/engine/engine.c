@@ -18,6 +18,7 @@ struct engine {
     struct kept kept_kv;
     struct ops_kv kv;
     size_t kv_bytes;
+    size_t ahead_bytes; /* of the KV pages, taken before they are used */
     uint32_t max_context;
     uint32_t max_chunk;
     uint32_t max_wants;
@@ -359,6 +360,18 @@ enum status engine_page_clear(struct engine *engine, uint32_t page, struct err *
     }
     engine->ops->kv_page_clear(engine->device, &engine->kv, page);
     return STATUS_OK;
+}
+
+bool engine_take_ahead(struct engine *engine)
+{
+    size_t limit = MIN(ENGINE_AHEAD_BYTES / engine->comm->n_ranks, engine->kv_bytes);
+
+    if (!engine->has_memory || engine->kv.page_bytes == 0 || engine->ahead_bytes >= limit ||
+        !kept_take_block(&engine->kept_kv, engine->ahead_bytes)) {
+        return false;
+    }
+    engine->ahead_bytes += KEPT_BLOCK_BYTES;
+    return true;
 }
 
 enum status engine_forward(struct engine *engine, const struct model_step *plan, struct err *err)

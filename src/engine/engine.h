@@ -10,6 +10,8 @@
 #include "engine/generation.h"
 #include "model/model.h"
 
+enum { ENGINE_AHEAD_BYTES = 512 << 20 }; /* of KV pages, on all ranks together, taken while idle */
+
 struct engine;
 
 /* Where a rank's large memory lies if it is to outlive the rank: memfds, borrowed while the engine
@@ -83,6 +85,11 @@ uint32_t engine_n_pages(const struct engine *engine);    /* KV pages, numbered f
 /* Zeroes a page by its number, before its first position is written: which page is whose, the plan
  * decides. STATUS_NO_MEMORY: kept KV pages are given memory when they are first used. */
 NODISCARD enum status engine_page_clear(struct engine *engine, uint32_t page, struct err *err);
+
+/* Takes the memory of 2 MiB of the KV pages that will be used first, the lowest by number, so that
+ * the first requests need not wait for it (a virtual machine may take 5 ms for each). False: there
+ * are no more such pages, or they have all they get ahead, ENGINE_AHEAD_BYTES for all ranks. */
+NODISCARD bool engine_take_ahead(struct engine *engine);
 
 /* One step. The plan's kv is set here; wants[i].logits is valid until the next step. Buffers are
  * there for max_chunk rows and max_wants wants; a larger step first gets larger ones.

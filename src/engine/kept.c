@@ -29,7 +29,7 @@
 
 #define MAGIC UINT64_C(0x314d454d4b434f4c) /* "LOCKMEM1" */
 
-enum { VERSION = 1, PAGE_BYTES = 4096, HUGE_BYTES = 2 << 20 };
+enum { VERSION = 1, PAGE_BYTES = 4096, HUGE_BYTES = KEPT_BLOCK_BYTES };
 
 /* Behind the data. The first writer stores all but done, which has one word a writer. */
 struct header {
@@ -296,6 +296,18 @@ enum status kept_reserve(const struct kept *kept, const void *at, size_t bytes, 
         }
     }
     return set_no_memory(&kept->options, err);
+}
+
+bool kept_take_block(const struct kept *kept, size_t offset)
+{
+    char *block = (char *)kept->memory + offset;
+
+    ENSURE(offset % HUGE_BYTES == 0);
+    if (offset >= kept->map_bytes) {
+        return false;
+    }
+    take_huge(kept, block);
+    return madvise(block, MIN(HUGE_BYTES, kept->map_bytes - offset), MADV_POPULATE_WRITE) == 0;
 }
 
 enum status kept_finish(struct kept *kept, struct err *err)

@@ -21,7 +21,7 @@
 
 #include "base/err.h"
 
-enum { KEPT_RANKS_MAX = 64 };
+enum { KEPT_RANKS_MAX = 64, KEPT_BLOCK_BYTES = 2 << 20 };
 
 enum kept_kind { KEPT_WEIGHTS, KEPT_EMBEDDING, KEPT_KV };
 
@@ -55,6 +55,11 @@ NODISCARD enum status kept_open(const struct kept_options *options, struct kept 
  * memory is STATUS_NO_MEMORY here and not a SIGBUS there. Any thread. */
 NODISCARD enum status kept_reserve(const struct kept *kept, const void *at, size_t bytes,
                                    struct err *err);
+
+/* Takes the block of KEPT_BLOCK_BYTES at `offset` of the mapping, a multiple of that, before
+ * anybody needs it. False: it is not there, or there is no memory for it, which kept_reserve will
+ * report if it is needed. */
+NODISCARD bool kept_take_block(const struct kept *kept, size_t offset);
 
 /* This rank's part is written: says so in the header and makes the mapping read-only. Nothing to do
  * for KV pages and for what was kept. On failure the mapping may be gone: close it. */

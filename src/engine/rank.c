@@ -13,6 +13,7 @@
 enum {
     IDLE_AFTER_MS = 20,
     IDLE_SLICE_MS = 1000,
+    AHEAD_SLICE_MS = 1, /* between two blocks of KV pages */
     FLUSH_MS = 10 * 1000,
 };
 
@@ -307,11 +308,19 @@ static enum status carry_out(struct rank *rank, const struct ring_record *record
     return ring_publish(&rank->wiring.results, RING_RESULT, rank->result, bytes, &number, err);
 }
 
+/* How long to wait for a record before something else is done. */
+static uint32_t idle_limit_ms(const struct rank *rank)
+{
+    if (rank->wiring.status.phase != STATUS_PHASE_IDLE) {
+        return IDLE_AFTER_MS;
+    }
+    return rank->takes_ahead ? AHEAD_SLICE_MS : IDLE_SLICE_MS;
+}
+
 /* The next record of the step ring: a plan, or word of a message. */
 static enum status take_record(struct rank *rank, struct err *err)
 {
-    uint32_t limit_ms =
-        rank->wiring.status.phase == STATUS_PHASE_IDLE ? IDLE_SLICE_MS : IDLE_AFTER_MS;
+    uint32_t limit_ms = idle_limit_ms(rank);
     uint64_t now = clock_ns();
     struct wait wait = wait_rank(now + (uint64_t)limit_ms * 1000000);
     struct ring_record record;
@@ -321,6 +330,8 @@ static enum status take_record(struct rank *rank, struct err *err)
     if (status == STATUS_TIMEOUT) {
         if (rank->wiring.status.phase != STATUS_PHASE_IDLE) {
             enter_phase(rank, STATUS_PHASE_IDLE);
+        } else {
+            rank->takes_ahead = rank->takes_ahead && engine_take_ahead(rank->engine);
         }
         return STATUS_OK;
     }

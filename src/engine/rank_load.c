@@ -353,7 +353,11 @@ enum status rank_load(struct rank *rank, struct message *message, struct err *er
     if (status == STATUS_OK && options.logits) {
         status = map_logits(rank, rank->memory_fds[3], err);
     }
-    return status == STATUS_OK ? engine_memory_finish(rank->engine, err) : status;
+    if (status == STATUS_OK) {
+        status = engine_memory_finish(rank->engine, err);
+    }
+    rank->takes_ahead = status == STATUS_OK;
+    return status;
 }
 
 void rank_unload(struct rank *rank)
@@ -379,6 +383,7 @@ void rank_unload(struct rank *rank)
     rank->step_tokens = NULL;
     region_unmap(rank->logits, rank->logits_bytes);
     rank->logits = NULL;
+    rank->takes_ahead = false;
     draw_destroy(&rank->draw);
     engine_destroy(&rank->engine);
     while (rank->n_memory_fds > 0) {

@@ -38,6 +38,7 @@ struct rank {
                                         unload */
     uint32_t n_memory_fds;
     struct engine *engine;
+    bool takes_ahead; /* there may be KV pages whose memory is to be taken while idle */
     struct draw *draw;
     struct rank_slot *slots; /* [limits.n_slots] */
     struct plan_limits limits;

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -229,13 +230,41 @@ static void test_no_memory(void **state)
     close(options.fd);
 }
 
+/* Memory ahead of its use: once, all of it, and nothing that is there is lost. */
+static void test_take_block(void **state)
+{
+    struct kept_options options = options_of(KEPT_KV, make_memfd());
+    struct kept kept = open_ok(&options);
+    struct stat before;
+    struct stat info;
+
+    (void)state;
+    ((char *)kept.memory)[7] = 'k';
+    assert_int_equal(fstat(options.fd, &before), 0);
+    assert_true(kept_take_block(&kept, 0));
+    assert_true(kept_take_block(&kept, 0));
+    assert_int_equal(fstat(options.fd, &info), 0);
+    assert_true(info.st_blocks * 512 >= KEPT_BLOCK_BYTES);
+    assert_int_equal(((char *)kept.memory)[7], 'k');
+    assert_true(kept_take_block(&kept, KEPT_BLOCK_BYTES));
+    assert_true(kept_take_block(&kept, 2 * KEPT_BLOCK_BYTES)); /* the rest, and the header */
+    assert_false(kept_take_block(&kept, 3 * KEPT_BLOCK_BYTES));
+    assert_int_equal(fstat(options.fd, &info), 0);
+    assert_int_equal(info.st_blocks * 512, kept.map_bytes);
+    kept_close(&kept);
+    options.keep = true;
+    kept = open_ok(&options);
+    assert_int_equal(((char *)kept.memory)[7], 'k');
+    kept_close(&kept);
+    close(options.fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_incomplete),
-        cmocka_unit_test(test_seal),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_refused),    cmocka_unit_test(test_incomplete),
+        cmocka_unit_test(test_seal),       cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_take_block),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

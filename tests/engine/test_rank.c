@@ -6,6 +6,7 @@
 #include "rank_plans.h"
 
 #include <math.h>
+#include <sys/stat.h>
 
 #include "sample/sampler.h"
 
@@ -169,6 +170,31 @@ static void test_kept(void **state)
     p.plan.n_tokens = 1;
     p.wants[0] = (struct plan_want){.row = 0, .position = DECODED - 2};
     assert_int_equal(rig_step(&rig, &p.plan), expected[DECODED - 2]);
+    rig_close(&rig);
+}
+
+/* An idle rank takes the memory of its KV pages before the first step asks for it, and a step finds
+ * them as it would have. */
+static void test_takes_ahead(void **state)
+{
+    const int32_t *expected = *state;
+    struct rig rig;
+
+    rig_up(&rig, 2);
+    for (uint32_t r = 0; r < 2; r++) {
+        uint64_t end = clock_ns() + (uint64_t)RIG_WAIT_MS * 1000000;
+        struct stat info = {0};
+
+        do {
+            assert_true(clock_ns() < end);
+            usleep(1000);
+            assert_int_equal(fstat(rig.ranks[r].kv_fd, &info), 0);
+        } while (info.st_blocks * 512 < info.st_size);
+    }
+    decode(&rig, 0, expected);
+    rig_do(&rig, MESSAGE_UNLOAD, NULL);
+    usleep(100 * 1000); /* idle without an engine */
+    rig_do(&rig, MESSAGE_PING, NULL);
     rig_close(&rig);
 }
 
@@ -634,6 +660,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(test_life, tokens),
         cmocka_unit_test_prestate(test_kept, tokens),
+        cmocka_unit_test_prestate(test_takes_ahead, tokens),
         cmocka_unit_test(test_logits),
         cmocka_unit_test(test_logprobs),
         cmocka_unit_test_prestate(test_one_ahead, tokens),
