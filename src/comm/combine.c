@@ -166,7 +166,9 @@ static void run_single(const struct combine_program *program, const struct combi
         return;
     }
     if (math->scale == NULL && math->divide == NULL) {
-        memmove(run->out, only, run->count * math->type_bytes);
+        if (run->out != only) {
+            memmove(run->out, only, run->count * math->type_bytes);
+        }
         return;
     }
     for (size_t at = 0; at < run->count; at += block) {

@@ -16,14 +16,21 @@ enum {
 struct reduction {
     const struct combine_program *program;
     const struct combine_math *math;
-    char *out;     /* of the piece; or NULL and */
-    float *add_to; /* likewise */
+    const float *own; /* of the piece, where this rank is the only one: it lies in no slot */
+    char *out;        /* of the piece; or NULL and */
+    float *add_to;    /* likewise */
 };
 
 /* Where every input of the program begins: root i of rank r in its slot. */
-static void find_inputs(const struct shm *shm, const struct combine_program *program,
+static void find_inputs(const struct shm *shm, const struct reduction *reduction,
                         const void **ret_inputs)
 {
+    const struct combine_program *program = reduction->program;
+
+    if (reduction->own != NULL) {
+        ret_inputs[0] = reduction->own;
+        return;
+    }
     for (uint32_t r = 0; r < shm->comm.n_ranks; r++) {
         const char *slot = shm_slot(shm, r);
 
@@ -86,7 +93,7 @@ static enum status reduce_piece(struct shm *shm, const struct reduction *reducti
     };
     struct float_env env;
 
-    find_inputs(shm, reduction->program, inputs);
+    find_inputs(shm, reduction, inputs);
     float_env_enter(&env);
     if (shm->comm.n_ranks >= SHARED_RANKS_MIN && n * 4 >= SHARED_BYTES_MIN) {
         status = reduce_shared(shm, reduction, &run, n, err);
@@ -159,13 +166,17 @@ static enum status find_program(struct shm *shm, const struct combine_program **
     return STATUS_OK;
 }
 
-/* Puts elements [at, at + n) of every root into the slot, unless the producer wrote them there. */
+/* Puts elements [at, at + n) of every root into the slot, unless the producer wrote them there or
+ * nobody else reads them. */
 static void put_roots(const struct shm *shm, const struct comm_tree *args, size_t at, size_t n)
 {
     char *slot = shm_slot(shm, shm->comm.rank);
 
     if ((const char *)args->partial == slot) {
         ENSURE(args->count <= PIECE && args->root_stride == PIECE);
+        return;
+    }
+    if (shm->comm.n_ranks == 1) {
         return;
     }
     for (uint32_t i = 0; i < MIN(args->n_roots, SHM_ROOTS_MAX) && n > 0; i++) {
@@ -226,6 +237,7 @@ enum status shm_sum_tree(struct comm *comm, const struct comm_tree *args, struct
             status = find_program(shm, &reduction.program, err);
         }
         if (status == STATUS_OK) {
+            reduction.own = shm->comm.n_ranks == 1 ? args->partial + at : NULL;
             reduction.out = args->sum == NULL ? NULL : (char *)(args->sum + at);
             reduction.add_to = args->add_to == NULL ? NULL : args->add_to + at;
             status = reduce_piece(shm, &reduction, n, err);
