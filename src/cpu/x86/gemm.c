@@ -226,18 +226,6 @@ static uint32_t leaf(const struct block *block, uint32_t k0, uint32_t k1, uint32
     return columns.x_k;
 }
 
-/* The root of one row: n sums, most often those of all panels. */
-static void write_root(const float *sums, size_t n, float *y)
-{
-    if (n == PACKED_LANES * GEMM_PANELS_MAX) { /* constants, so that no call is made */
-        memcpy(y, sums, PACKED_LANES * GEMM_PANELS_MAX * sizeof(float));
-    } else if (n == PACKED_LANES) {
-        memcpy(y, sums, PACKED_LANES * sizeof(float));
-    } else {
-        memcpy(y, sums, n * sizeof(float));
-    }
-}
-
 static void write_roots(const struct block *block)
 {
     const struct cpu_matmul *args = block->args;
@@ -246,14 +234,9 @@ static void write_roots(const struct block *block)
     size_t n = MIN(outputs, args->w->rows - first);
 
     for (uint32_t r = 0; r < args->w->leaves.n_roots; r++) {
-        const float *sums = block->sums + r * block->level;
-        float *y = args->y + block->row * args->y_stride + r * args->root_stride + first;
-
-        for (uint32_t i = 0; i < block->n_rows; i++) {
-            write_root(sums, n, y);
-            y += args->y_stride;
-            sums += outputs;
-        }
+        block->isa->write(block->sums + r * block->level, block->n_rows, outputs, n,
+                          args->y + block->row * args->y_stride + r * args->root_stride + first,
+                          args->y_stride);
     }
 }
 

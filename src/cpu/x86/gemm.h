@@ -93,6 +93,9 @@ struct gemm_isa {
     gemm_tile_fn *tile_bf16[GEMM_PANELS_MAX + 1][GEMM_ROWS_MAX + 1];
     gemm_tile_fn *tile_any; /* instead of the tables: one for all numbers of rows and panels */
     void (*add)(float *x, const float *y, size_t n);
+    /* The first n of each row's `outputs` sums, to rows of y. */
+    void (*write)(const float *sums, uint32_t rows, size_t outputs, size_t n, float *y,
+                  size_t y_stride);
 };
 
 /* y = W x as cpu_kernels.matmul, for any number of rows. */

@@ -70,6 +70,7 @@ static const struct gemm_isa isa = {
     .pairs = pairs_bf16_12,
     .pairs_bytes = GEMM_PAIRS_BYTES(GEMM_BLOCK_COLS),
     .add = tile_add,
+    .write = tile_write,
 };
 
 /* dtype is a constant. */

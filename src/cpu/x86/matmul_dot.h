@@ -71,6 +71,7 @@ static const struct gemm_isa isa_dot = {
     .pack = dot_pack_many,
     .tile = {{NULL}, {DOT_SEVEN(one)}, {DOT_SEVEN(two)}},
     .add = tile_add,
+    .write = tile_write,
 };
 
 /* Of few rows. */
@@ -88,6 +89,7 @@ static const struct gemm_isa isa_dot_few = {
     .tile = {{NULL}, {DOT_FOURTEEN(twelve)}},
     .tile_bf16 = {{NULL}, {DOT_FOURTEEN(pairs)}},
     .add = tile_add,
+    .write = tile_write,
 };
 
 /* Whether this is for the product: x is bf16, and more of it than memory alone bounds. */

@@ -93,9 +93,9 @@ VEC_INLINE void matmul_int8(enum dtype dtype, bool wide, const struct cpu_matmul
     }                                                                                           \
     INT8_UNPACK(name, type, wide)                                                               \
     static const struct gemm_isa isa_##name = {                                                 \
-        INT8_SHAPE(type, wide), .integers = true, .granule = QUANT_GROUP,                       \
-        .pack = pack_##name,    .panels = 1,      .tile = {{NULL}, {INT8_TILES(name)}},         \
-        .add = tile_add,                                                                        \
+        INT8_SHAPE(type, wide), .integers = true,    .granule = QUANT_GROUP,                    \
+        .pack = pack_##name,    .panels = 1,         .tile = {{NULL}, {INT8_TILES(name)}},      \
+        .add = tile_add,        .write = tile_write,                                            \
     };                                                                                          \
     static void matmul_##name(const struct cpu_matmul *args)                                    \
     {                                                                                           \

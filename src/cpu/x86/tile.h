@@ -296,4 +296,20 @@ VEC_INLINE void tile_add(float *x, const float *y, size_t n)
     }
 }
 
+/* See gemm_isa.write. Most often a row is whole panels, and whole lines of y. */
+VEC_INLINE void tile_write(const float *sums, uint32_t rows, size_t outputs, size_t n, float *y,
+                           size_t y_stride)
+{
+    for (; rows > 0; rows--, sums += outputs, y += y_stride) {
+        size_t i = 0;
+
+        for (; i + VEC_LANES <= n; i += VEC_LANES) {
+            vec_store(y + i, vec_load(sums + i));
+        }
+        if (i < n) {
+            vec_store_part(y + i, vec_load(sums + i), (uint32_t)(n - i));
+        }
+    }
+}
+
 #endif

@@ -184,6 +184,7 @@ static const struct gemm_isa isa_amx = {
     .pairs = pairs_bf16_12,
     .pairs_bytes = GEMM_PAIRS_BYTES(TILE_AMX_BLOCK),
     .add = tile_add,
+    .write = tile_write,
 };
 
 /* Whether tiles are for this product: x is bf16, there is more of it than GEMV takes, and four

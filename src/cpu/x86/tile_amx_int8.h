@@ -287,6 +287,7 @@ static bool amx_int8_takes(const struct cpu_matmul *args)
         .x_bytes = TILE_X_BYTES,                                                            \
         .tile_any = amx_compute_##name,                                                     \
         .add = tile_add,                                                                    \
+        .write = tile_write,                                                                \
     };
 
 #define AMX_INT8_TYPE(name, type)                                                                 \

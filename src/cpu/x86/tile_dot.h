@@ -165,8 +165,13 @@ VEC_INLINE void dot_step(struct dot_shape shape, const uint8_t *w, veci table, c
 
 VEC_INLINE void dot_begin(struct dot_shape shape, const struct gemm_tile *tile)
 {
-    for (uint32_t i = 0; !tile->add && i < shape.rows * shape.panels; i++) {
-        vec_store(tile->sums + i * PACKED_LANES, vec_zero());
+    float *sums = tile->sums;
+
+    if (tile->add) {
+        return;
+    }
+    for (uint32_t i = 0; i < shape.rows * shape.panels; i++) {
+        vec_store(sums + i * PACKED_LANES, vec_zero());
     }
 }
 

@@ -157,40 +157,48 @@ VEC_INLINE void tall_four(enum int8_sum how, uint32_t rows, uint32_t i, struct i
     }
 }
 
+/* The running sums of all rows, in memory. */
+struct tall_run {
+    float *sums;
+    vec_flag add; /* to what is there, or to zeros */
+};
+
 /* The integer sum of row i over half h (or all) of a group, added to the running ones. */
 VEC_INLINE void tall_end(enum dtype dtype, const struct weights *w, const struct tall_x *x,
-                         uint32_t h, uint32_t i, veci sum, float *sums)
+                         uint32_t h, uint32_t i, veci sum, struct tall_run to)
 {
     const vecf scale = vec_mul(w->d[h], vec_set1(x->scale[i]));
-    vecf run = vec_fma(vec_from_words(sum), scale, vec_load(sums + i * PACKED_LANES));
+    float *sums = to.sums + i * PACKED_LANES;
+    vecf run = vec_fma(vec_from_words(sum), scale, vec_load_if(to.add, sums));
 
     if (packed_has_minimum(dtype)) {
         run = vec_fma(w->m[0], vec_set1(x->sum[i]), run);
     }
-    vec_store(sums + i * PACKED_LANES, run);
+    vec_store(sums, run);
 }
 
 VEC_INLINE void tall_end_four(enum dtype dtype, uint32_t rows, const struct weights *w,
                               const struct tall_x *x, uint32_t h, uint32_t i,
-                              const struct tall_four *four, float *sums)
+                              const struct tall_four *four, struct tall_run to)
 {
     if (rows > i) {
-        tall_end(dtype, w, x, h, i, four->row0, sums);
+        tall_end(dtype, w, x, h, i, four->row0, to);
     }
     if (rows > i + 1) {
-        tall_end(dtype, w, x, h, i + 1, four->row1, sums);
+        tall_end(dtype, w, x, h, i + 1, four->row1, to);
     }
     if (rows > i + 2) {
-        tall_end(dtype, w, x, h, i + 2, four->row2, sums);
+        tall_end(dtype, w, x, h, i + 2, four->row2, to);
     }
     if (rows > i + 3) {
-        tall_end(dtype, w, x, h, i + 3, four->row3, sums);
+        tall_end(dtype, w, x, h, i + 3, four->row3, to);
     }
 }
 
 /* Half h (or all) of a group. */
 VEC_INLINE void tall_half(enum dtype dtype, enum int8_sum how, uint32_t rows,
-                          const struct weights *w, const struct tall_x *x, uint32_t h, float *sums)
+                          const struct weights *w, const struct tall_x *x, uint32_t h,
+                          struct tall_run to)
 {
     const uint32_t n_words = int8_scale_words(dtype);
     struct tall_sums ints = {
@@ -207,10 +215,10 @@ VEC_INLINE void tall_half(enum dtype dtype, enum int8_sum how, uint32_t rows,
         tall_four(how, rows, 8, word, codes, &ints.four2);
         tall_four(how, rows, 12, word, codes, &ints.four3);
     }
-    tall_end_four(dtype, rows, w, x, h, 0, &ints.four0, sums);
-    tall_end_four(dtype, rows, w, x, h, 4, &ints.four1, sums);
-    tall_end_four(dtype, rows, w, x, h, 8, &ints.four2, sums);
-    tall_end_four(dtype, rows, w, x, h, 12, &ints.four3, sums);
+    tall_end_four(dtype, rows, w, x, h, 0, &ints.four0, to);
+    tall_end_four(dtype, rows, w, x, h, 4, &ints.four1, to);
+    tall_end_four(dtype, rows, w, x, h, 8, &ints.four2, to);
+    tall_end_four(dtype, rows, w, x, h, 12, &ints.four3, to);
 }
 
 /* See gemm_tile_fn; dtype, wide and rows are constants. */
@@ -223,20 +231,17 @@ VEC_INLINE void tall_compute(enum dtype dtype, bool wide, uint32_t rows,
     const uint8_t *scales = w->scales + tile->panel * w->panel_scale_bytes;
     const uint8_t *x = tile->x;
     const uint8_t *fetch = tile->fetch;
-    const bool add = tile->add;
-    float *sums = tile->sums;
+    struct tall_run to = {tile->sums, vec_all(tile->add)};
 
-    for (uint32_t i = 0; !add && i < rows; i++) {
-        vec_store(sums + i * PACKED_LANES, vec_zero());
-    }
     for (uint32_t k = tile->k; k < tile->k + tile->n; k += QUANT_GROUP, x += tall_x_bytes(how)) {
         const struct weights open = weights_open(dtype, codes, scales, k, 0);
 
         fetch = gemm_fetch(tile, false, fetch);
 #pragma GCC unroll 2
         for (uint32_t h = 0; h < INT8_WORDS / int8_scale_words(dtype); h++) {
-            tall_half(dtype, how, rows, &open, (const void *)x, h, sums);
-            __asm__("" : "+r"(sums)); /* or gcc keeps the sums in registers that are not there */
+            tall_half(dtype, how, rows, &open, (const void *)x, h, to);
+            to.add = vec_all(true);
+            __asm__("" : "+r"(to.sums)); /* or gcc keeps them in registers that are not there */
         }
     }
 }

@@ -46,6 +46,19 @@ VEC_INLINE void vec_store(float *p, vecf a)
     _mm512_storeu_ps(p, a);
 }
 
+/* What lies at p, or zeros, which costs no branch: `all` is of vec_all. */
+typedef __mmask16 vec_flag;
+
+VEC_INLINE vec_flag vec_all(bool all)
+{
+    return all ? 0xffff : 0;
+}
+
+VEC_INLINE vecf vec_load_if(vec_flag all, const float *p)
+{
+    return _mm512_maskz_loadu_ps(all, p);
+}
+
 /* The first n < VEC_LANES lanes; the others are zero. */
 VEC_INLINE vecf vec_load_part(const float *p, uint32_t n)
 {

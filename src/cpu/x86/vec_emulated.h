@@ -55,6 +55,18 @@ VEC_CALL void vec_store(float *p, vecf a)
     memcpy(p, &a, sizeof(a));
 }
 
+typedef bool vec_flag;
+
+VEC_CALL vec_flag vec_all(bool all)
+{
+    return all;
+}
+
+VEC_CALL vecf vec_load_if(vec_flag all, const float *p)
+{
+    return all ? vec_load(p) : vec_zero();
+}
+
 /* The first n < VEC_LANES lanes; the others are zero. */
 VEC_CALL vecf vec_load_part(const float *p, uint32_t n)
 {
