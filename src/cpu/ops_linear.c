@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Products with weights. The threads share the output panels of all matrices of the call by what
- * they cost; every output element is computed whole by one thread, so that the cut changes nothing.
+ * Products with weights. Of few rows of x the threads share the output panels of all matrices of
+ * the call, by what they cost. Of many they share the rows, as all operators on rows do, so that
+ * what a thread computes stays in its caches and each packs x for itself alone; more threads than
+ * there are worthwhile shares of the rows share the panels of theirs. Every output element is
+ * computed whole by one thread, so that the cut changes nothing.
  */
 #include "cpu/device.h"
 
@@ -13,6 +16,10 @@ enum { PANEL_UNIT = 8 }; /* panels a product kernel likes to read side by side *
 static const uint64_t TICK_PRODUCTS_REF = (uint64_t)1 << 29;
 static const uint64_t TICK_PRODUCTS = (uint64_t)1 << 30;
 
+enum {
+    ROWS_EACH = 128
+}; /* of x, at least, where threads share rows: weights are read again for it */
+
 struct linear_job {
     struct ops_device *device;
     const struct ops_linear *args;
@@ -22,8 +29,9 @@ struct linear_job {
     bool takes[2];         /* whether some matrix takes integers, [1] of 16 bits */
     struct quant quant[2]; /* x as such, all rows */
     uint32_t cols;
-    uint32_t unit; /* panels that stay together */
-    uint64_t cost; /* of all matrices */
+    uint32_t n_teams; /* of threads; each has a share of the rows */
+    uint32_t unit;    /* panels that stay together */
+    uint64_t cost;    /* of all matrices */
 };
 
 /* What x becomes before it is multiplied by this matrix. */
@@ -89,14 +97,24 @@ static void prepare(struct linear_job *job)
     }
 }
 
-static void add_bias(const struct ops_linear *args, const struct ops_linear_out *out,
-                     uint32_t begin, uint32_t end)
+/* What one thread computes: rows [row, row_end), and of a matrix panels [from, to). */
+struct share {
+    uint32_t thread;
+    uint32_t row;
+    uint32_t row_end;
+    uint32_t from;
+    uint32_t to;
+};
+
+static void add_bias(const struct ops_linear_out *out, const struct share *share)
 {
-    for (uint32_t i = 0; i < args->n; i++) {
+    const uint32_t end = MIN(share->to * PACKED_LANES, out->w->rows);
+
+    for (uint32_t i = share->row; i < share->row_end; i++) {
         float *y = out->y + i * out->y_stride;
 
-        for (uint32_t row = begin; row < end; row++) {
-            y[row] += out->bias[row];
+        for (uint32_t j = share->from * PACKED_LANES; j < end; j++) {
+            y[j] += out->bias[j];
         }
     }
 }
@@ -106,37 +124,45 @@ static enum ops_product product_of(enum act act, const struct packed *w)
     return act == ACT_INT8 ? OPS_INTEGERS : w->dtype == DTYPE_BF16_12 ? OPS_BF16_12 : OPS_PLAIN;
 }
 
-/* Panels [from, to) of one matrix, with a sign of life now and then. */
-static void product_panels(struct linear_job *job, const struct ops_linear_out *out, uint32_t from,
-                           uint32_t to, uint32_t thread)
+/* A share of one matrix, with a sign of life now and then. */
+static void product_panels(struct linear_job *job, const struct ops_linear_out *out,
+                           const struct share *share)
 {
     const struct ops_linear *args = job->args;
-    uint64_t panel = (uint64_t)args->n * job->cols * PACKED_LANES;
+    uint32_t m = share->row_end - share->row;
+    uint64_t panel = (uint64_t)m * job->cols * PACKED_LANES;
     uint64_t most = job->device->level == CPU_LEVEL_REF ? TICK_PRODUCTS_REF : TICK_PRODUCTS;
     uint32_t step = (uint32_t)MAX(most / panel / PANEL_UNIT * PANEL_UNIT, PANEL_UNIT);
     const struct cpu_kernels *kernels = &job->device->kernels;
     enum act act = act_for(args, out->w);
     bool rounded = act == ACT_BF16;
+    const float *x = rounded ? job->device->rounded : args->x;
+    size_t x_stride = rounded ? job->rounded_stride : args->x_stride;
+    struct quant q = {0};
 
-    for (uint32_t at = from; at < to; at += step) {
+    if (act == ACT_INT8) {
+        q = quant_from(job->quant[out->wide], share->row);
+    }
+
+    for (uint32_t at = share->from; at < share->to; at += step) {
         const struct cpu_matmul product = {
             .w = out->w,
-            .x = rounded ? job->device->rounded : args->x,
-            .x_stride = rounded ? job->rounded_stride : args->x_stride,
+            .x = x + share->row * x_stride,
+            .x_stride = x_stride,
             .x_bf16 = rounded,
-            .q = job->quant[out->wide],
-            .y = out->y,
+            .q = q,
+            .y = out->y + share->row * out->y_stride,
             .y_stride = out->y_stride,
             .root_stride = out->root_stride,
-            .m = args->n,
+            .m = m,
             .few = job->device->tune.few_rows[product_of(act, out->w)],
             .panel_begin = at,
-            .panel_end = MIN(at + step, to),
-            .scratch = job->device->scratch[thread],
+            .panel_end = MIN(at + step, share->to),
+            .scratch = job->device->scratch[share->thread],
         };
 
         (act == ACT_INT8 ? kernels->matmul_int8 : kernels->matmul)[out->w->dtype](&product);
-        device_tick(job->device, thread);
+        device_tick(job->device, share->thread);
     }
 }
 
@@ -147,7 +173,7 @@ static uint64_t unit_cost(const struct ops_linear *args, const struct ops_linear
     if (args->n <= OPS_FEW_ROWS_MAX) {
         return MAX(out->w->panel_code_bytes + out->w->panel_scale_bytes, 1);
     }
-    return act_for(args, out->w) == ACT_INT8 && !out->wide ? 1 : 2;
+    return act_for(args, out->w) == ACT_INT8 && !out->wide ? 4 : 7;
 }
 
 static uint64_t matrix_cost(const struct linear_job *job, const struct ops_linear_out *out)
@@ -155,17 +181,16 @@ static uint64_t matrix_cost(const struct linear_job *job, const struct ops_linea
     return unit_cost(job->args, out) * div_up(out->w->n_panels, job->unit);
 }
 
-/* The panels of one matrix that lie between two shares of the cost of all; it begins at `first`. */
-static void panels_between(const struct linear_job *job, const struct ops_linear_out *out,
-                           uint64_t first, uint64_t begin, uint64_t end, uint32_t *ret_from,
-                           uint32_t *ret_to)
+/* The panels of one matrix that lie in [begin, end) of the cost of all; its own begins at first. */
+static void share_panels(const struct linear_job *job, const struct ops_linear_out *out,
+                         uint64_t first, uint64_t begin, uint64_t end, struct share *share)
 {
     uint64_t each = unit_cost(job->args, out);
     uint64_t from = begin > first ? div_up(begin - first, each) : 0;
     uint64_t to = end > first ? div_up(end - first, each) : 0;
 
-    *ret_from = (uint32_t)MIN(from * job->unit, out->w->n_panels);
-    *ret_to = (uint32_t)MIN(to * job->unit, out->w->n_panels);
+    share->from = (uint32_t)MIN(from * job->unit, out->w->n_panels);
+    share->to = (uint32_t)MIN(to * job->unit, out->w->n_panels);
 }
 
 static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
@@ -173,7 +198,9 @@ static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
     struct linear_job *job = arg;
     const struct ops_linear *args = job->args;
     uint32_t few = job->device->tune.few_threads;
+    struct share share = {.thread = thread};
     uint64_t first = 0; /* the cost of all matrices before */
+    uint32_t team;      /* threads in one */
     uint64_t begin;
     uint64_t end;
 
@@ -181,22 +208,33 @@ static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
     if (thread >= n_threads) {
         return;
     }
-    begin = job->cost * thread / n_threads;
-    end = job->cost * (thread + 1) / n_threads;
+    team = n_threads / job->n_teams;
+    pool_share(args->n, 1, thread / team, job->n_teams, &share.row, &share.row_end);
+    begin = job->cost * (thread % team) / team;
+    end = job->cost * (thread % team + 1) / team;
     for (uint32_t i = 0; i < args->n_out; i++) {
         const struct ops_linear_out *out = &args->out[i];
-        uint32_t from;
-        uint32_t to;
 
-        panels_between(job, out, first, begin, end, &from, &to);
-        if (from < to) {
-            product_panels(job, out, from, to, thread);
+        share_panels(job, out, first, begin, end, &share);
+        if (share.from < share.to) {
+            product_panels(job, out, &share);
             if (out->bias != NULL) {
-                add_bias(args, out, from * PACKED_LANES, MIN(to * PACKED_LANES, out->w->rows));
+                add_bias(out, &share);
             }
         }
         first += matrix_cost(job, out);
     }
+}
+
+/* The greatest number of equal teams of which each has rows enough. */
+static uint32_t teams(uint32_t n_rows, uint32_t n_threads)
+{
+    uint32_t n = MAX(MIN(n_rows / ROWS_EACH, n_threads), 1);
+
+    while (n_threads % n != 0) {
+        n--;
+    }
+    return n;
 }
 
 /* Notes what a matrix takes. Those that take integers have the same leaves: x is cut into groups
@@ -235,6 +273,7 @@ void cpu_op_linear(struct ops_device *device, const struct ops_linear *args)
     }
     job.cols = cols;
     prepare(&job);
+    job.n_teams = teams(args->n, device->n_threads);
     job.unit = total >= 2 * PANEL_UNIT * device->n_threads ? PANEL_UNIT : 1;
     for (uint32_t i = 0; i < args->n_out; i++) {
         job.cost += matrix_cost(&job, &args->out[i]);
