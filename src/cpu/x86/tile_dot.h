@@ -103,30 +103,38 @@ VEC_INLINE void dot_quad_two(struct dot_shape shape, const uint8_t *w, const uin
     }
 }
 
-VEC_INLINE void dot_fold_row(vecf e, vecf o, float *run)
+/* The running sums of a tile, in memory. */
+struct dot_run {
+    float *sums;  /* [rows][outputs] */
+    vec_flag add; /* to what is there, or to zeros */
+};
+
+VEC_INLINE void dot_fold_row(vecf e, vecf o, struct dot_run to, uint32_t at)
 {
-    vec_store(run, vec_add(vec_load(run), vec_add(e, o)));
+    float *run = to.sums + at;
+
+    vec_store(run, vec_add(vec_load_if(to.add, run), vec_add(e, o)));
 }
 
-/* run += e + o; run is [rows][outputs]. */
+/* to += e + o */
 VEC_INLINE void dot_fold(struct dot_shape shape, const struct dot_sums *e, const struct dot_sums *o,
-                         float *run)
+                         struct dot_run to)
 {
     const uint32_t width = shape.panels * PACKED_LANES;
 
     if (shape.panels == 1) {
-#define DOT_ROW(i)                                           \
-    if ((i) < shape.rows) {                                  \
-        dot_fold_row(e->row##i, o->row##i, run + (i)*width); \
+#define DOT_ROW(i)                                         \
+    if ((i) < shape.rows) {                                \
+        dot_fold_row(e->row##i, o->row##i, to, (i)*width); \
     }
         DOT_EACH(DOT_ROW)
 #undef DOT_ROW
         return;
     }
-#define DOT_ROW(i, j)                                                       \
-    if ((i) < shape.rows) {                                                 \
-        dot_fold_row(e->row##i, o->row##i, run + (i)*width);                \
-        dot_fold_row(e->row##j, o->row##j, run + (i)*width + PACKED_LANES); \
+#define DOT_ROW(i, j)                                                     \
+    if ((i) < shape.rows) {                                               \
+        dot_fold_row(e->row##i, o->row##i, to, (i)*width);                \
+        dot_fold_row(e->row##j, o->row##j, to, (i)*width + PACKED_LANES); \
     }
     DOT_EACH_TWO(DOT_ROW)
 #undef DOT_ROW
@@ -140,7 +148,7 @@ VEC_INLINE uint32_t dot_x_bytes(struct dot_shape shape)
 
 /* 32 columns; table: of BF16 at 12 bits. */
 VEC_INLINE void dot_step(struct dot_shape shape, const uint8_t *w, veci table, const uint8_t *x,
-                         float *run)
+                         struct dot_run to)
 {
     struct dot_sums e = dot_zero();
     struct dot_sums o = dot_zero();
@@ -160,19 +168,7 @@ VEC_INLINE void dot_step(struct dot_shape shape, const uint8_t *w, veci table, c
         }
         x += 2 * dot_x_bytes(shape);
     }
-    dot_fold(shape, &e, &o, run);
-}
-
-VEC_INLINE void dot_begin(struct dot_shape shape, const struct gemm_tile *tile)
-{
-    float *sums = tile->sums;
-
-    if (tile->add) {
-        return;
-    }
-    for (uint32_t i = 0; i < shape.rows * shape.panels; i++) {
-        vec_store(sums + i * PACKED_LANES, vec_zero());
-    }
+    dot_fold(shape, &e, &o, to);
 }
 
 /* See gemm_tile_fn; the shape is constant. */
@@ -182,23 +178,23 @@ VEC_INLINE void dot_compute(struct dot_shape shape, const struct gemm_tile *tile
     const uint8_t *x = tile->x;
     const uint8_t *w = tile->w;
     const uint8_t *fetch = tile->fetch;
-    float *run = tile->sums;
+    struct dot_run to = {tile->sums, vec_all(tile->add)};
     uint32_t n = tile->n;
 
-    dot_begin(shape, tile);
     for (; shape.w == DOT_PAIRS ? n >= WEIGHTS_STEP : n > 0; n -= MIN(n, (uint32_t)WEIGHTS_STEP)) {
         fetch = gemm_fetch(tile, shape.panels > 1, fetch);
-        dot_step(shape, w, table, x, run);
+        dot_step(shape, w, table, x, to);
+        to.add = vec_all(true);
         w += STEP_PAIRS;
         x += DOT_QUADS * 2 * dot_x_bytes(shape);
-        __asm__("" : "+r"(run)); /* or gcc keeps the sums in registers that are not there */
+        __asm__("" : "+r"(to.sums)); /* or gcc keeps them in registers that are not there */
     }
     if (n > 0) {
         _Alignas(CACHE_LINE) uint8_t step[STEP_PAIRS];
 
         gemm_fetch(tile, shape.panels > 1, fetch);
         pairs_rest(w, n, step);
-        dot_step(shape, step, table, x, run);
+        dot_step(shape, step, table, x, to);
     }
 }
 
@@ -216,9 +212,8 @@ VEC_INLINE void dot_compute_12(uint32_t rows, const struct gemm_tile *tile)
                            (size_t)(tile->k / BF16_12_UNIT) * BF16_12_UNIT_BYTES;
     const uint8_t *x = tile->x;
     const uint8_t *fetch = tile->fetch;
-    float *run = tile->sums;
+    struct dot_run to = {tile->sums, vec_all(tile->add)};
 
-    dot_begin(twelve, tile);
     for (uint32_t k = 0; k < tile->n; k += WEIGHTS_STEP) {
         const uint32_t n = MIN(tile->n - k, (uint32_t)WEIGHTS_STEP);
 
@@ -227,16 +222,17 @@ VEC_INLINE void dot_compute_12(uint32_t rows, const struct gemm_tile *tile)
             struct dot_step memory;
 
             dot_step(pairs, dot_pairs(pairs_bf16_12, w, tile->panel, tile->k + k, n, &memory),
-                     table, x, run);
+                     table, x, to);
         } else {
             const uint8_t *same = x;
 
             __asm__("" : "+r"(same)); /* or gcc computes the addresses of both branches first */
-            dot_step(twelve, units, table, same, run);
+            dot_step(twelve, units, table, same, to);
         }
         units += WEIGHTS_STEP / BF16_12_UNIT * BF16_12_UNIT_BYTES;
         x += DOT_QUADS * 2 * dot_x_bytes(twelve);
-        __asm__("" : "+r"(run));
+        to.add = vec_all(true);
+        __asm__("" : "+r"(to.sums));
     }
 }
 
