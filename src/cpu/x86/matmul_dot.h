@@ -27,7 +27,7 @@ DOT_MANY(3)
 DOT_MANY(4)
 DOT_MANY(5)
 DOT_MANY(6)
-DOT_MANY(7)
+DOT_FEW(7)
 DOT_FEW(8)
 DOT_FEW(9)
 DOT_FEW(10)
@@ -52,12 +52,12 @@ static void dot_unpack_f32(const struct packed *w, uint32_t panel, uint32_t k, u
     unpack(DTYPE_BF16, w, panel, k, n, out, stride);
 }
 
-#define DOT_SEVEN(name)                                                                   \
+#define DOT_SIX(name)                                                                     \
     NULL, dot_##name##_1, dot_##name##_2, dot_##name##_3, dot_##name##_4, dot_##name##_5, \
-        dot_##name##_6, dot_##name##_7
-#define DOT_FOURTEEN(name)                                                             \
-    DOT_SEVEN(name), dot_##name##_8, dot_##name##_9, dot_##name##_10, dot_##name##_11, \
-        dot_##name##_12, dot_##name##_13, dot_##name##_14
+        dot_##name##_6
+#define DOT_FOURTEEN(name)                                                          \
+    DOT_SIX(name), dot_##name##_7, dot_##name##_8, dot_##name##_9, dot_##name##_10, \
+        dot_##name##_11, dot_##name##_12, dot_##name##_13, dot_##name##_14
 
 static const struct gemm_isa isa_dot = {
     .rows = DOT_ROWS,
@@ -69,7 +69,7 @@ static const struct gemm_isa isa_dot = {
     .weight_bytes = (size_t)2 * DOT_PANEL_BYTES,
     .x_bytes = DOT_X_BYTES,
     .pack = dot_pack_many,
-    .tile = {{NULL}, {DOT_SEVEN(one)}, {DOT_SEVEN(two)}},
+    .tile = {{NULL}, {DOT_SIX(one)}, {DOT_SIX(two)}},
     .add = tile_add,
     .write = tile_write,
 };
