@@ -50,6 +50,9 @@ struct cpu_matmul {
     uint32_t panel_begin;
     uint32_t panel_end;
     float *scratch; /* this thread's, CPU_SCRATCH_BYTES, 64-byte aligned */
+    /* The last product in this scratch memory had the same x, m, type and leaves: what the kernel
+     * made of x may still be there. */
+    bool same_x;
 };
 
 /* m if so many rows are few, else more than any few. */

@@ -104,7 +104,18 @@ struct share {
     uint32_t row_end;
     uint32_t from;
     uint32_t to;
+    const struct ops_linear_out *last; /* NULL, or the matrix that was multiplied before this */
 };
+
+/* Whether kernels make the same of x for both. */
+static bool takes_same_x(const struct ops_linear_out *a, const struct ops_linear_out *b)
+{
+    const struct leaf_plan *p = &a->w->leaves;
+    const struct leaf_plan *q = &b->w->leaves;
+
+    return a->w->dtype == b->w->dtype && a->wide == b->wide && p->n_leaves == q->n_leaves &&
+           memcmp(p->bounds, q->bounds, (p->n_leaves + 1) * sizeof(*p->bounds)) == 0;
+}
 
 static void add_bias(const struct ops_linear_out *out, const struct share *share)
 {
@@ -126,7 +137,7 @@ static enum ops_product product_of(enum act act, const struct packed *w)
 
 /* A share of one matrix, with a sign of life now and then. */
 static void product_panels(struct linear_job *job, const struct ops_linear_out *out,
-                           const struct share *share)
+                           struct share *share)
 {
     const struct ops_linear *args = job->args;
     uint32_t m = share->row_end - share->row;
@@ -159,10 +170,12 @@ static void product_panels(struct linear_job *job, const struct ops_linear_out *
             .panel_begin = at,
             .panel_end = MIN(at + step, share->to),
             .scratch = job->device->scratch[share->thread],
+            .same_x = share->last != NULL && takes_same_x(share->last, out),
         };
 
         (act == ACT_INT8 ? kernels->matmul_int8 : kernels->matmul)[out->w->dtype](&product);
         device_tick(job->device, share->thread);
+        share->last = out;
     }
 }
 

@@ -318,7 +318,9 @@ void gemm(const struct cpu_matmul *args, const struct gemm_isa *isa, gemm_unpack
         block.n_rows = (uint32_t)((uint64_t)(b + 1) * args->m / n_blocks) - block.row;
         cut(&block);
         block.sums = (float *)(tile_x(&block, block.n_tiles, 0) + GEMM_PACK_MORE);
-        pack(&block);
+        if (!args->same_x || n_blocks > 1) {
+            pack(&block);
+        }
         for (block.panel = args->panel_begin; block.panel < args->panel_end;
              block.panel += block.n_panels) {
             block.n_panels = MIN(isa->panels, args->panel_end - block.panel);
