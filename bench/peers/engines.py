@@ -27,6 +27,7 @@ SIZES = {"decode": (32, 64), "prefill": (512, 1), "sequences": (16, 64),
 QUICK_SIZES = {"decode": (8, 8), "prefill": (64, 1), "sequences": (4, 8), "decode 8k": (256, 4),
                "prefill 8k": (256, 1)}
 READY_S = 300
+IDLE_S = 2  # of a server that is ready, before it is measured
 MEASURE_S = 1800
 
 
@@ -142,6 +143,7 @@ class Lockstep:
     def measure_sequences(self):
         n_prompt, n_tokens = SIZES["sequences"]
         with Server(self.command("serve") + ["--port", 0, "--max-running", SEQUENCES, "--ctx", 1024]) as server:
+            time.sleep(IDLE_S)  # the other engines' processes have long been ready, too
             result = parsed(output([self.build / "bench/bench_serve", "--url", server.url, "--json", "--streams",
                                     SEQUENCES, "--tokens", n_tokens, "--prompt-tokens", n_prompt, "--requests", 1,
                                     "--vocab", 30000]))
