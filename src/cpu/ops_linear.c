@@ -8,17 +8,15 @@
  */
 #include "cpu/device.h"
 
-enum { PANEL_UNIT = 8 }; /* panels a product kernel likes to read side by side */
+/* PANEL_UNIT: panels that a product kernel likes to read side by side. ROWS_EACH: where threads
+ * share rows of x, each reads all weights, for so many at least. */
+enum { PANEL_UNIT = 8, ROWS_EACH = 128 };
 
 /* Multiply-adds between two signs of life: up to a second of the reference, 24 ms of AVX2 (the
- * shortest --hang-ms is 50). Each call packs x anew, so that they should be few: 8-bit prefill of
- * 512 tokens in turn, 2^29 474, 2^30 478, 2^31 484 tokens/s. */
+ * shortest --hang-ms is 50). Each call packs x anew where it is more than one block, so that they
+ * should be few: 8-bit prefill of 512 tokens in turn, 2^29 474, 2^30 478, 2^31 484 tokens/s. */
 static const uint64_t TICK_PRODUCTS_REF = (uint64_t)1 << 29;
 static const uint64_t TICK_PRODUCTS = (uint64_t)1 << 30;
-
-enum {
-    ROWS_EACH = 128
-}; /* of x, at least, where threads share rows: weights are read again for it */
 
 struct linear_job {
     struct ops_device *device;
@@ -154,7 +152,6 @@ static void product_panels(struct linear_job *job, const struct ops_linear_out *
     if (act == ACT_INT8) {
         q = quant_from(job->quant[out->wide], share->row);
     }
-
     for (uint32_t at = share->from; at < share->to; at += step) {
         const struct cpu_matmul product = {
             .w = out->w,
@@ -180,7 +177,7 @@ static void product_panels(struct linear_job *job, const struct ops_linear_out *
 }
 
 /* What `unit` panels of the matrix cost, in any measure: bytes where memory is the bound; else
- * products, of which those of bytes take half as long as all others. */
+ * products, of which those of bytes take about half as long as all others. */
 static uint64_t unit_cost(const struct ops_linear *args, const struct ops_linear_out *out)
 {
     if (args->n <= OPS_FEW_ROWS_MAX) {
