@@ -356,7 +356,8 @@ enum status rank_load(struct rank *rank, struct message *message, struct err *er
     if (status == STATUS_OK) {
         status = engine_memory_finish(rank->engine, err);
     }
-    rank->takes_ahead = status == STATUS_OK;
+    /* not in place of one that may have died of a lack of memory */
+    rank->takes_ahead = status == STATUS_OK && !options.keep_weights;
     return status;
 }
 
