@@ -112,11 +112,46 @@ struct columns {
     uint32_t k;   /* of the weights */
     uint32_t x_k; /* and of x: the same, but for integer products */
     uint32_t n;
+    uint32_t leaf;
+    bool first; /* of the leaf's, */
+    bool last;  /* or its last ones */
 };
 
-/* The rows of the block in tiles. Meanwhile the next columns'
- * codes are fetched, and with the last columns the lines of y. */
-static void tiles(const struct block *block, const void *w, const struct columns *columns, bool add,
+/* The roots of `rows` rows of the block from `row` on, to y. */
+static void write_roots(const struct block *block, uint32_t row, uint32_t rows)
+{
+    const struct cpu_matmul *args = block->args;
+    size_t outputs = block->n_panels * PACKED_LANES;
+    size_t first = (size_t)block->panel * PACKED_LANES;
+    size_t n = MIN(outputs, args->w->rows - first);
+    float *y = args->y + (size_t)(block->row + row) * args->y_stride + first;
+
+    for (uint32_t r = 0; r < args->w->leaves.n_roots; r++) {
+        block->isa->write(block->sums + r * block->level + row * outputs,
+                          MIN(rows, block->n_rows - row), outputs, n, y + r * args->root_stride,
+                          args->y_stride);
+    }
+}
+
+/* What follows a leaf, for `rows` rows of the block from `row` on, whose sums of it these are:
+ * merges, and behind the last one the end. */
+static void end_leaf(const struct block *block, uint32_t leaf, float *sums, uint32_t row,
+                     uint32_t rows)
+{
+    const struct leaf_plan *leaves = &block->args->w->leaves;
+
+    for (uint32_t j = 0; j < leaves->merges[leaf]; j++) {
+        block->isa->add(sums - block->level, sums, (size_t)rows * block->n_panels * PACKED_LANES);
+        sums -= block->level;
+    }
+    if (leaf + 1 == leaves->n_leaves) {
+        write_roots(block, row, rows);
+    }
+}
+
+/* The rows of the block in tiles; what follows a leaf is done while a tile's sums are near.
+ * Meanwhile the next columns' codes are fetched, and with the last columns the lines of y. */
+static void tiles(const struct block *block, const void *w, const struct columns *columns,
                   float *sums)
 {
     const struct cpu_matmul *args = block->args;
@@ -138,7 +173,7 @@ static void tiles(const struct block *block, const void *w, const struct columns
         .sums = sums,
         .panels = block->n_panels,
         .n = columns->n,
-        .add = add,
+        .add = !columns->first,
         .fetch = fetch.codes,
         .fetch_panel_bytes = args->w->panel_code_bytes,
         .fetch_lines = (uint32_t)div_up(n_lines, div_up(columns->n, 32)),
@@ -151,6 +186,9 @@ static void tiles(const struct block *block, const void *w, const struct columns
             fetch_outputs(block, row, MIN(tile.rows, block->n_rows - row));
         }
         (block->isa->tile_any != NULL ? block->isa->tile_any : of_rows[tile.rows])(&tile);
+        if (columns->last) {
+            end_leaf(block, columns->leaf, tile.sums, row, tile.rows);
+        }
         tile.x = (const uint8_t *)tile.x + x_bytes;
         tile.sums += (size_t)tile.rows * block->n_panels * PACKED_LANES;
         tile.fetch = tile.fetch_end;
@@ -196,48 +234,36 @@ static const void *weights(const struct block *block, uint32_t k, uint32_t n)
     return block->weights;
 }
 
-/* One leaf. An integer product takes whole groups: where the leaf's end is not one's, the codes of
- * x beyond it are zero. x_k is where the leaf's groups or steps begin in x; returns where the next
+/* Leaf i. An integer product takes whole groups: where the leaf's end is not one's, the codes of x
+ * beyond it are zero. x_k is where the leaf's groups or steps begin in x; returns where the next
  * leaf's do. */
-static uint32_t leaf(const struct block *block, uint32_t k0, uint32_t k1, uint32_t x_k, float *sums)
+static uint32_t leaf(const struct block *block, uint32_t i, uint32_t x_k, float *sums)
 {
-    struct columns columns = {.k = k0, .x_k = k0};
-    uint32_t left = k1 - k0;
-    bool add = false;
+    const uint32_t *bounds = block->args->w->leaves.bounds + i;
+    struct columns columns = {.k = bounds[0], .x_k = bounds[0], .leaf = i, .first = true};
+    uint32_t left = bounds[1] - bounds[0];
 
     if (left == 0) {
         memset(sums, 0, block->level * sizeof(float));
+        end_leaf(block, i, sums, 0, block->n_rows);
     }
     if (block->isa->integers) {
-        columns.k = k0 / QUANT_GROUP * QUANT_GROUP;
+        columns.k = bounds[0] / QUANT_GROUP * QUANT_GROUP;
         columns.x_k = x_k;
-        left = quant_leaf_groups(k0, k1) * QUANT_GROUP;
+        left = quant_leaf_groups(bounds[0], bounds[1]) * QUANT_GROUP;
     }
     if (block->isa->steps) {
         columns.x_k = x_k;
     }
     for (; left > 0; left -= columns.n) {
         columns.n = MIN(block->cols, left);
-        tiles(block, weights(block, columns.k, columns.n), &columns, add, sums);
+        columns.last = columns.n == left;
+        tiles(block, weights(block, columns.k, columns.n), &columns, sums);
         columns.k += columns.n;
         columns.x_k += block->isa->steps ? (uint32_t)round_up(columns.n, GEMM_STEP) : columns.n;
-        add = true;
+        columns.first = false;
     }
     return columns.x_k;
-}
-
-static void write_roots(const struct block *block)
-{
-    const struct cpu_matmul *args = block->args;
-    size_t outputs = block->n_panels * PACKED_LANES;
-    size_t first = (size_t)block->panel * PACKED_LANES;
-    size_t n = MIN(outputs, args->w->rows - first);
-
-    for (uint32_t r = 0; r < args->w->leaves.n_roots; r++) {
-        block->isa->write(block->sums + r * block->level, block->n_rows, outputs, n,
-                          args->y + block->row * args->y_stride + r * args->root_stride + first,
-                          args->y_stride);
-    }
 }
 
 static void panels(const struct block *block)
@@ -247,14 +273,10 @@ static void panels(const struct block *block)
     uint32_t x_k = 0;
 
     for (uint32_t i = 0; i < leaves->n_leaves; i++) {
-        x_k = leaf(block, leaves->bounds[i], leaves->bounds[i + 1], x_k, top);
-        for (uint32_t j = 0; j < leaves->merges[i]; j++) {
-            block->isa->add(top - block->level, top, block->level);
-            top -= block->level;
-        }
+        x_k = leaf(block, i, x_k, top);
         top += block->level;
+        top -= leaves->merges[i] * block->level;
     }
-    write_roots(block);
 }
 
 /* The block's rows of x, tile by tile. */
