@@ -27,6 +27,7 @@ struct linear_job {
     bool takes[2];         /* whether some matrix takes integers, [1] of 16 bits */
     struct quant quant[2]; /* x as such, all rows */
     uint32_t cols;
+    bool needs;       /* something is made of x */
     uint32_t n_teams; /* of threads; each has a share of the rows */
     uint32_t unit;    /* panels that stay together */
     uint64_t cost;    /* of all matrices */
@@ -65,7 +66,7 @@ static void prepare_share(void *arg, uint32_t thread, uint32_t n_threads)
     }
 }
 
-/* Makes of x what the matrices take. */
+/* Lays out what is made of x for the matrices. */
 static void prepare(struct linear_job *job)
 {
     const struct ops_linear *args = job->args;
@@ -85,13 +86,26 @@ static void prepare(struct linear_job *job)
             job->quant[wide] = quant_attach(device->quantised[wide], args->n, n_groups, wide != 0);
         }
     }
-    if (!job->rounds && !job->takes[false] && !job->takes[true]) {
+    job->needs = job->rounds || job->takes[false] || job->takes[true];
+}
+
+/* Whether each thread multiplies the rows that it would make ready: then nobody waits in between.
+ */
+static bool alone(const struct linear_job *job)
+{
+    return job->n_teams == job->device->n_threads;
+}
+
+/* Makes it, unless product_share does. */
+static void make_ready(struct linear_job *job)
+{
+    if (!job->needs || alone(job)) {
         return;
     }
-    if (args->n * job->cols < CPU_INLINE_ELEMENTS) {
+    if (job->args->n * job->cols < CPU_INLINE_ELEMENTS) {
         prepare_share(job, 0, 1);
     } else {
-        pool_run(device->pool, prepare_share, job);
+        pool_run(job->device->pool, prepare_share, job);
     }
 }
 
@@ -218,6 +232,9 @@ static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
     if (thread >= n_threads) {
         return;
     }
+    if (job->needs && alone(job)) {
+        prepare_share(job, thread, n_threads);
+    }
     team = n_threads / job->n_teams;
     pool_share(args->n, 1, thread / team, job->n_teams, &share.row, &share.row_end);
     begin = job->cost * (thread % team) / team;
@@ -282,8 +299,9 @@ void cpu_op_linear(struct ops_device *device, const struct ops_linear *args)
         return;
     }
     job.cols = cols;
-    prepare(&job);
     job.n_teams = teams(args->n, device->n_threads);
+    prepare(&job);
+    make_ready(&job);
     job.unit = total >= 2 * PANEL_UNIT * device->n_threads ? PANEL_UNIT : 1;
     for (uint32_t i = 0; i < args->n_out; i++) {
         job.cost += matrix_cost(&job, &args->out[i]);
