@@ -27,7 +27,6 @@ struct linear_job {
     bool takes[2];         /* whether some matrix takes integers, [1] of 16 bits */
     struct quant quant[2]; /* x as such, all rows */
     uint32_t cols;
-    bool needs;       /* something is made of x */
     uint32_t n_teams; /* of threads; each has a share of the rows */
     uint32_t unit;    /* panels that stay together */
     uint64_t cost;    /* of all matrices */
@@ -66,7 +65,14 @@ static void prepare_share(void *arg, uint32_t thread, uint32_t n_threads)
     }
 }
 
-/* Lays out what is made of x for the matrices. */
+/* Whether each thread multiplies the rows that it would make ready: then nobody waits in between.
+ */
+static bool alone(const struct linear_job *job)
+{
+    return job->n_teams == job->device->n_threads;
+}
+
+/* Makes of x what the matrices take, or leaves that to product_share. */
 static void prepare(struct linear_job *job)
 {
     const struct ops_linear *args = job->args;
@@ -86,26 +92,13 @@ static void prepare(struct linear_job *job)
             job->quant[wide] = quant_attach(device->quantised[wide], args->n, n_groups, wide != 0);
         }
     }
-    job->needs = job->rounds || job->takes[false] || job->takes[true];
-}
-
-/* Whether each thread multiplies the rows that it would make ready: then nobody waits in between.
- */
-static bool alone(const struct linear_job *job)
-{
-    return job->n_teams == job->device->n_threads;
-}
-
-/* Makes it, unless product_share does. */
-static void make_ready(struct linear_job *job)
-{
-    if (!job->needs || alone(job)) {
+    if ((!job->rounds && !job->takes[false] && !job->takes[true]) || alone(job)) {
         return;
     }
-    if (job->args->n * job->cols < CPU_INLINE_ELEMENTS) {
+    if (args->n * job->cols < CPU_INLINE_ELEMENTS) {
         prepare_share(job, 0, 1);
     } else {
-        pool_run(job->device->pool, prepare_share, job);
+        pool_run(device->pool, prepare_share, job);
     }
 }
 
@@ -232,7 +225,7 @@ static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
     if (thread >= n_threads) {
         return;
     }
-    if (job->needs && alone(job)) {
+    if (alone(job)) {
         prepare_share(job, thread, n_threads);
     }
     team = n_threads / job->n_teams;
@@ -301,7 +294,6 @@ void cpu_op_linear(struct ops_device *device, const struct ops_linear *args)
     job.cols = cols;
     job.n_teams = teams(args->n, device->n_threads);
     prepare(&job);
-    make_ready(&job);
     job.unit = total >= 2 * PANEL_UNIT * device->n_threads ? PANEL_UNIT : 1;
     for (uint32_t i = 0; i < args->n_out; i++) {
         job.cost += matrix_cost(&job, &args->out[i]);
