@@ -66,9 +66,9 @@ if(CMOCKA_FOUND)
   lockstep_tests(metrics THREADED test_threads)
   lockstep_tests(tensor CROSS test_dtype test_leaves test_quant)
   lockstep_kernel_stand_ins(cpu_emulated tests/cpu/emulated cpu)
-  lockstep_tests(cpu DEPS cpu_emulated THREADED test_attention_op test_pool test_rows_op CROSS test_kernels_attention
+  lockstep_tests(cpu DEPS cpu_emulated THREADED test_attention_op test_pool test_row_queue test_rows_op CROSS test_kernels_attention
     test_kernels_attention_int8 test_kernels_bf16_12 test_kernels_mass test_kernels_matmul
-    test_kernels_quant test_kernels_rows test_kernels_zero test_kv_page test_level test_linear test_peak test_selfcheck)
+    test_kernels_quant test_kernels_rows test_kernels_zero test_kv_page test_level test_linear test_peak test_row_queue test_selfcheck)
   lockstep_tests(comm SLOW test_matrix THREADED test_matrix test_moves test_tree test_faults
     test_misuse test_short)
   lockstep_tests(weights INPUT)

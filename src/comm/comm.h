@@ -181,7 +181,8 @@ NODISCARD enum status comm_poll_error(struct comm *comm, struct err *err);
 
 void comm_capabilities(struct comm *comm, struct comm_capabilities *ret_capabilities);
 
-/* Adds all leaves by the halving tree. Not in a group. */
+/* Adds all leaves by the halving tree. Not in a group. In a world of one rank whose partial is sum
+ * no number is looked at. */
 NODISCARD enum status comm_sum_tree(struct comm *comm, const struct comm_tree *args,
                                     struct err *err);
 

@@ -83,14 +83,17 @@ static bool grow(void **memory, size_t *size, size_t bytes)
 static enum status device_reserve(struct ops_device *device, uint32_t rows, uint32_t cols,
                                   uint32_t groups, struct err *err)
 {
-    size_t rounded = (size_t)rows * OPS_STRIDE(cols) * sizeof(float);
-    bool enough = grow((void **)&device->rounded, &device->rounded_bytes, rounded);
+    uint32_t n = device->n_threads;
+    uint32_t each = (uint32_t)div_up(rows, n);
+    size_t rounded = (size_t)each * OPS_STRIDE(cols) * sizeof(float); /* whole lines */
+    bool enough = grow((void **)&device->rounded, &device->rounded_bytes, n * rounded);
 
     for (int wide = 0; wide < 2; wide++) {
         size_t bytes;
 
-        enough = enough && quant_bytes(rows, groups, wide != 0, &bytes) &&
-                 grow(&device->quantised[wide], &device->quantised_bytes[wide], bytes);
+        enough = enough && quant_bytes(each, groups, wide != 0, &bytes) &&
+                 grow(&device->quantised[wide], &device->quantised_bytes[wide],
+                      n * round_up(bytes, CACHE_LINE));
     }
     if (!enough) {
         return err_set(err, STATUS_NO_MEMORY, "no memory for %u activations of %u", rows, cols);
@@ -152,6 +155,7 @@ static void step_enter(struct ops_device *device)
 
 static void step_leave(struct ops_device *device)
 {
+    row_sync(device);
     ENSURE(float_env_is_canonical());
     float_env_leave(&device->caller_fenv);
 }
@@ -170,6 +174,7 @@ const struct ops cpu_ops = {
     .release = device_release,
     .step_enter = step_enter,
     .step_leave = step_leave,
+    .sync = row_sync,
     .embed = cpu_op_embed,
     .rmsnorm = cpu_op_rmsnorm,
     .linear = cpu_op_linear,

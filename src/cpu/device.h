@@ -6,6 +6,7 @@
 #include "cpu/cpu.h"
 #include "base/float_env.h"
 #include "cpu/pool.h"
+#include "cpu/row_queue.h"
 
 struct ops_device {
     struct pool *pool;
@@ -13,10 +14,12 @@ struct ops_device {
     enum cpu_level level;
     struct cpu_kernels kernels;
     float **scratch; /* [n_threads] of CPU_SCRATCH_BYTES */
-    float *rounded;  /* x rounded to bf16 for a product */
+    /* What products take, of all rows of x or, where those wait, in equal parts for each thread */
+    float *rounded; /* x rounded to bf16 */
     size_t rounded_bytes;
-    void *quantised[2]; /* x as integers for a product (struct quant), [1] as wide ones */
+    void *quantised[2]; /* x as integers (struct quant), [1] as wide ones */
     size_t quantised_bytes[2];
+    struct row_queue queue;
     struct ops_tune tune;
     struct float_env caller_fenv;
     void (*tick)(void *arg); /* as in struct ops_config */

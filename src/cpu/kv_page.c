@@ -146,15 +146,14 @@ static void write_value_int8(uint32_t dim, uint8_t *v, uint32_t key, const struc
 
 struct write_job {
     struct ops_device *device;
-    const struct ops_kv_write *args;
+    struct ops_kv_write args;
     struct kv_layout layout;
-    uint32_t n_rows; /* of all segments */
 };
 
 static void write_head(const struct write_job *job, uint8_t *page_head, uint32_t key,
                        const float *k, const float *v, float *scratch)
 {
-    const struct ops_kv *kv = job->args->kv;
+    const struct ops_kv *kv = job->args.kv;
     const struct packed *keys = &job->layout.keys;
     uint8_t *values = page_head + job->layout.v_offset;
 
@@ -184,7 +183,7 @@ static void write_head(const struct write_job *job, uint8_t *page_head, uint32_t
 static void write_row(const struct write_job *job, const struct ops_segment *segment, uint32_t i,
                       uint32_t head, float *scratch)
 {
-    const struct ops_kv_write *args = job->args;
+    const struct ops_kv_write *args = &job->args;
     uint32_t pos = segment->pos + i;
     size_t at = (size_t)(segment->row + i) * args->stride + (size_t)head * args->kv->head_dim;
 
@@ -194,41 +193,40 @@ static void write_row(const struct write_job *job, const struct ops_segment *seg
         pos % KV_PAGE_KEYS, args->k + at, args->v + at, scratch);
 }
 
-/* The threads share the rows of all heads of all segments, in this order: segment by segment, head
- * by head, as a head's rows lie together in a page. */
-static void kv_write_share(void *arg, uint32_t thread, uint32_t n_threads)
+/* Some rows of all segments, head by head, as a head's rows lie together in a page. */
+static void write_rows(const void *arg, uint32_t thread, uint32_t begin, uint32_t end)
 {
     const struct write_job *job = arg;
-    const struct ops_kv_write *args = job->args;
-    uint32_t first = 0; /* number of the segment's first row of a head */
-    uint32_t begin;
-    uint32_t end;
+    const struct ops_kv_write *args = &job->args;
 
-    pool_share(job->n_rows * args->kv->n_kv_heads, 1, thread, n_threads, &begin, &end);
     for (uint32_t s = 0; s < args->n_segments; s++) {
         const struct ops_segment *segment = &args->segments[s];
-        uint32_t next = first + segment->n * args->kv->n_kv_heads;
+        uint32_t from = MAX(begin, segment->row);
+        uint32_t to = MIN(end, segment->row + segment->n);
 
-        for (uint32_t at = MAX(begin, first); at < MIN(end, next); at++) {
-            write_row(job, segment, (at - first) % segment->n, (at - first) / segment->n,
-                      job->device->scratch[thread]);
+        for (uint32_t head = 0; head < args->kv->n_kv_heads; head++) {
+            for (uint32_t row = from; row < to; row++) {
+                write_row(job, segment, row - segment->row, head, job->device->scratch[thread]);
+            }
         }
-        first = next;
     }
 }
 
 void cpu_op_kv_write(struct ops_device *device, const struct ops_kv_write *args)
 {
-    struct write_job job = {.device = device, .args = args, .layout = kv_layout_of(args->kv)};
+    const struct write_job job = {
+        .device = device, .args = *args, .layout = kv_layout_of(args->kv)};
+    uint32_t n = 0;
 
     /* twice a row of f32 and its codes: far below what a thread has for any head */
     ENSURE_OP((size_t)args->kv->head_dim * 16 + 4096, <=, CPU_SCRATCH_BYTES);
     for (uint32_t s = 0; s < args->n_segments; s++) {
-        job.n_rows += args->segments[s].n;
+        n = MAX(n, args->segments[s].row + args->segments[s].n);
     }
-    if (job.n_rows < 16) {
-        kv_write_share(&job, 0, 1);
-    } else {
-        pool_run(device->pool, kv_write_share, &job);
-    }
+    row_do(device,
+           &(struct row_work){.fn = write_rows,
+                              .args = &job,
+                              .args_bytes = sizeof(job),
+                              .n = n,
+                              .n_elements = (size_t)n * args->kv->n_kv_heads * args->kv->head_dim});
 }

@@ -424,5 +424,6 @@ void cpu_op_attention(struct ops_device *device, const struct ops_attention *arg
     for (uint32_t i = 0; job.depth > 0 && i < job.n_tiles; i++) {
         atomic_init(&job.left[i], UINT32_C(1) << job.depth);
     }
+    row_sync(device);
     pool_run(device->pool, attention_share, &job);
 }

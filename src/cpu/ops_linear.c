@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Products with weights. Of few rows of x the threads share the output panels of all matrices of
- * the call, by what they cost. Of many they share the rows, as all operators on rows do, so that
- * what a thread computes stays in its caches and each packs x for itself alone; more threads than
- * there are worthwhile shares of the rows share the panels of theirs. Every output element is
- * computed whole by one thread, so that the cut changes nothing.
+ * the call, by what they cost. Of many they share the rows, as all operators on rows do
+ * (cpu/row_queue.h), so that what a thread computes stays in its caches and each packs x for itself
+ * alone; more threads than there are worthwhile shares of the rows share the panels of theirs.
+ * Every output element is computed whole by one thread, so that the cut changes nothing.
  */
 #include "cpu/device.h"
 
-/* PANEL_UNIT: panels that a product kernel likes to read side by side. ROWS_EACH: where threads
- * share rows of x, each reads all weights, for so many at least. */
-enum { PANEL_UNIT = 8, ROWS_EACH = 128 };
+enum { PANEL_UNIT = 8 }; /* panels that a product kernel likes to read side by side */
 
 /* Multiply-adds between two signs of life: up to a second of the reference, 24 ms of AVX2 (the
  * shortest --hang-ms is 50). Each call packs x anew where it is more than one block, so that they
@@ -20,12 +18,12 @@ static const uint64_t TICK_PRODUCTS = (uint64_t)1 << 30;
 
 struct linear_job {
     struct ops_device *device;
-    const struct ops_linear *args;
-    const struct leaf_plan *leaves; /* of the matrices that take integers */
-    bool rounds;                    /* some matrix takes x rounded */
-    size_t rounded_stride;
-    bool takes[2];         /* whether some matrix takes integers, [1] of 16 bits */
-    struct quant quant[2]; /* x as such, all rows */
+    struct ops_linear args;
+    struct ops_linear_out out[OPS_LINEAR_MAX]; /* those of args */
+    const struct leaf_plan *leaves;            /* of the matrices that take integers */
+    bool rounds;                               /* some matrix takes x rounded */
+    bool takes[2]; /* whether some matrix takes integers, [1] of 16 bits */
+    bool waits;    /* for row_sync */
     uint32_t cols;
     uint32_t n_teams; /* of threads; each has a share of the rows */
     uint32_t unit;    /* panels that stay together */
@@ -41,64 +39,66 @@ static enum act act_for(const struct ops_linear *args, const struct packed *w)
     return w->dtype == DTYPE_BF16 || w->dtype == DTYPE_BF16_12 ? ACT_BF16 : ACT_F32;
 }
 
-static void prepare_share(void *arg, uint32_t thread, uint32_t n_threads)
+/* What becomes of x, where a thread makes and reads it. */
+struct ready {
+    uint32_t first; /* the rows from this one on */
+    float *rounded;
+    size_t rounded_stride;
+    struct quant quant[2]; /* [1] of 16 bits */
+};
+
+/* Of all rows, for all threads; or, where products wait, of each thread's in a part of the memory
+ * that is its own: one may be some products ahead, of rows of other lengths. */
+static struct ready ready_of(const struct linear_job *job, uint32_t thread)
 {
-    struct linear_job *job = arg;
-    const struct ops_linear *args = job->args;
-    const struct cpu_kernels *kernels = &job->device->kernels;
-    uint32_t begin;
+    const struct ops_device *device = job->device;
+    uint32_t n_parts = job->waits ? device->n_threads : 1;
+    uint32_t part = job->waits ? thread : 0;
+    struct ready ready = {.rounded_stride = OPS_STRIDE(job->cols)};
     uint32_t end;
-
-    pool_share(args->n, 1, thread, n_threads, &begin, &end);
-    for (uint32_t i = begin; i < end; i++) {
-        if (job->rounds) {
-            kernels->round_bf16(job->device->rounded + i * job->rounded_stride,
-                                args->x + i * args->x_stride, job->cols);
-        }
-        for (int wide = 0; wide < 2; wide++) {
-            if (job->takes[wide]) {
-                struct quant row = quant_from(job->quant[wide], i);
-
-                kernels->quant_row(args->x + i * args->x_stride, job->leaves, &row);
-            }
-        }
-    }
-}
-
-/* Whether each thread multiplies the rows that it would make ready: then nobody waits in between.
- */
-static bool alone(const struct linear_job *job)
-{
-    return job->n_teams == job->device->n_threads;
-}
-
-/* Makes of x what the matrices take, or leaves that to product_share. */
-static void prepare(struct linear_job *job)
-{
-    const struct ops_linear *args = job->args;
-    struct ops_device *device = job->device;
     size_t bytes;
 
+    pool_share(job->args.n, 1, part, n_parts, &ready.first, &end);
     if (job->rounds) {
-        job->rounded_stride = OPS_STRIDE(job->cols);
-        ENSURE_OP(args->n * job->rounded_stride * sizeof(float), <=, device->rounded_bytes);
+        size_t size = device->rounded_bytes / n_parts;
+
+        ENSURE_OP((end - ready.first) * ready.rounded_stride * sizeof(float), <=, size);
+        ready.rounded = device->rounded + part * (size / sizeof(float));
     }
     for (int wide = 0; wide < 2; wide++) {
         if (job->takes[wide]) {
+            size_t size = device->quantised_bytes[wide] / n_parts;
             uint32_t n_groups = quant_n_groups(job->leaves);
 
-            ENSURE(quant_bytes(args->n, n_groups, wide != 0, &bytes) &&
-                   bytes <= device->quantised_bytes[wide]);
-            job->quant[wide] = quant_attach(device->quantised[wide], args->n, n_groups, wide != 0);
+            ENSURE(quant_bytes(end - ready.first, n_groups, wide != 0, &bytes) && bytes <= size);
+            ready.quant[wide] = quant_attach((uint8_t *)device->quantised[wide] + part * size,
+                                             end - ready.first, n_groups, wide != 0);
         }
     }
-    if ((!job->rounds && !job->takes[false] && !job->takes[true]) || alone(job)) {
-        return;
-    }
-    if (args->n * job->cols < CPU_INLINE_ELEMENTS) {
-        prepare_share(job, 0, 1);
-    } else {
-        pool_run(device->pool, prepare_share, job);
+    return ready;
+}
+
+/* Makes of x what the matrices take. */
+static void prepare_rows(const void *arg, uint32_t thread, uint32_t begin, uint32_t end)
+{
+    const struct linear_job *job = arg;
+    const struct cpu_kernels *kernels = &job->device->kernels;
+    const struct ready ready = ready_of(job, thread);
+
+    for (uint32_t i = begin; i < end; i++) {
+        const float *x = job->args.x + i * job->args.x_stride;
+        uint32_t at = i - ready.first;
+
+        if (job->rounds) {
+            kernels->round_bf16(ready.rounded + at * ready.rounded_stride, x, job->cols);
+        }
+        for (int wide = 0; wide < 2; wide++) {
+            if (job->takes[wide]) {
+                struct quant row = quant_from(ready.quant[wide], at);
+
+                kernels->quant_row(x, job->leaves, &row);
+            }
+        }
     }
 }
 
@@ -141,10 +141,11 @@ static enum ops_product product_of(enum act act, const struct packed *w)
 }
 
 /* A share of one matrix, with a sign of life now and then. */
-static void product_panels(struct linear_job *job, const struct ops_linear_out *out,
+static void product_panels(const struct linear_job *job, const struct ops_linear_out *out,
                            struct share *share)
 {
-    const struct ops_linear *args = job->args;
+    const struct ops_linear *args = &job->args;
+    const struct ready ready = ready_of(job, share->thread);
     uint32_t m = share->row_end - share->row;
     uint64_t panel = (uint64_t)m * job->cols * PACKED_LANES;
     uint64_t most = job->device->level == CPU_LEVEL_REF ? TICK_PRODUCTS_REF : TICK_PRODUCTS;
@@ -152,17 +153,18 @@ static void product_panels(struct linear_job *job, const struct ops_linear_out *
     const struct cpu_kernels *kernels = &job->device->kernels;
     enum act act = act_for(args, out->w);
     bool rounded = act == ACT_BF16;
-    const float *x = rounded ? job->device->rounded : args->x;
-    size_t x_stride = rounded ? job->rounded_stride : args->x_stride;
+    size_t x_stride = rounded ? ready.rounded_stride : args->x_stride;
+    const float *x = rounded ? ready.rounded + (share->row - ready.first) * x_stride
+                             : args->x + share->row * x_stride;
     struct quant q = {0};
 
     if (act == ACT_INT8) {
-        q = quant_from(job->quant[out->wide], share->row);
+        q = quant_from(ready.quant[out->wide], share->row - ready.first);
     }
     for (uint32_t at = share->from; at < share->to; at += step) {
         const struct cpu_matmul product = {
             .w = out->w,
-            .x = x + share->row * x_stride,
+            .x = x,
             .x_stride = x_stride,
             .x_bf16 = rounded,
             .q = q,
@@ -195,14 +197,14 @@ static uint64_t unit_cost(const struct ops_linear *args, const struct ops_linear
 
 static uint64_t matrix_cost(const struct linear_job *job, const struct ops_linear_out *out)
 {
-    return unit_cost(job->args, out) * div_up(out->w->n_panels, job->unit);
+    return unit_cost(&job->args, out) * div_up(out->w->n_panels, job->unit);
 }
 
 /* The panels of one matrix that lie in [begin, end) of the cost of all; its own begins at first. */
 static void share_panels(const struct linear_job *job, const struct ops_linear_out *out,
                          uint64_t first, uint64_t begin, uint64_t end, struct share *share)
 {
-    uint64_t each = unit_cost(job->args, out);
+    uint64_t each = unit_cost(&job->args, out);
     uint64_t from = begin > first ? div_up(begin - first, each) : 0;
     uint64_t to = end > first ? div_up(end - first, each) : 0;
 
@@ -210,40 +212,52 @@ static void share_panels(const struct linear_job *job, const struct ops_linear_o
     share->to = (uint32_t)MIN(to * job->unit, out->w->n_panels);
 }
 
+/* What costs [begin, end) of all matrices, of the share's rows. */
+static void product_part(const struct linear_job *job, uint64_t begin, uint64_t end,
+                         struct share *share)
+{
+    uint64_t first = 0; /* the cost of all matrices before */
+
+    for (uint32_t i = 0; i < job->args.n_out; i++) {
+        const struct ops_linear_out *out = &job->out[i];
+
+        share_panels(job, out, first, begin, end, share);
+        if (share->from < share->to) {
+            product_panels(job, out, share);
+            if (out->bias != NULL) {
+                add_bias(out, share);
+            }
+        }
+        first += matrix_cost(job, out);
+    }
+}
+
+/* All of a thread's rows. */
+static void product_rows(const void *arg, uint32_t thread, uint32_t begin, uint32_t end)
+{
+    const struct linear_job *job = arg;
+
+    product_part(job, 0, job->cost,
+                 &(struct share){.thread = thread, .row = begin, .row_end = end});
+}
+
+/* Some panels of all rows, or of a team's. */
 static void product_share(void *arg, uint32_t thread, uint32_t n_threads)
 {
-    struct linear_job *job = arg;
-    const struct ops_linear *args = job->args;
+    const struct linear_job *job = arg;
+    const struct ops_linear *args = &job->args;
     uint32_t few = job->device->tune.few_threads;
     struct share share = {.thread = thread};
-    uint64_t first = 0; /* the cost of all matrices before */
-    uint32_t team;      /* threads in one */
-    uint64_t begin;
-    uint64_t end;
+    uint32_t team; /* threads in one */
 
     n_threads = args->n <= OPS_FEW_ROWS_MAX && few > 0 ? MIN(few, n_threads) : n_threads;
     if (thread >= n_threads) {
         return;
     }
-    if (alone(job)) {
-        prepare_share(job, thread, n_threads);
-    }
     team = n_threads / job->n_teams;
     pool_share(args->n, 1, thread / team, job->n_teams, &share.row, &share.row_end);
-    begin = job->cost * (thread % team) / team;
-    end = job->cost * (thread % team + 1) / team;
-    for (uint32_t i = 0; i < args->n_out; i++) {
-        const struct ops_linear_out *out = &args->out[i];
-
-        share_panels(job, out, first, begin, end, &share);
-        if (share.from < share.to) {
-            product_panels(job, out, &share);
-            if (out->bias != NULL) {
-                add_bias(out, &share);
-            }
-        }
-        first += matrix_cost(job, out);
-    }
+    product_part(job, job->cost * (thread % team) / team, job->cost * (thread % team + 1) / team,
+                 &share);
 }
 
 /* The greatest number of equal teams of which each has rows enough. */
@@ -262,7 +276,7 @@ static uint32_t teams(uint32_t n_rows, uint32_t n_threads)
 static void add_need(struct linear_job *job, const struct ops_linear_out *out)
 {
     const struct packed *w = out->w;
-    enum act act = act_for(job->args, w);
+    enum act act = act_for(&job->args, w);
 
     job->rounds = job->rounds || act == ACT_BF16;
     if (act == ACT_INT8) {
@@ -272,18 +286,41 @@ static void add_need(struct linear_job *job, const struct ops_linear_out *out)
     }
 }
 
+/* x as the matrices take it, and then the products: at once, or when somebody needs them. */
+static void do_job(struct linear_job *job)
+{
+    struct row_work work = {.fn = prepare_rows,
+                            .args = job,
+                            .args_bytes = sizeof(*job),
+                            .n = job->args.n,
+                            .n_elements = (size_t)job->args.n * job->cols};
+
+    if (job->rounds || job->takes[false] || job->takes[true]) {
+        row_do(job->device, &work);
+    }
+    if (job->waits) {
+        work.fn = product_rows;
+        work.whole = true;
+        row_do(job->device, &work);
+    } else {
+        row_sync(job->device);
+        pool_run(job->device->pool, product_share, job);
+    }
+}
+
 void cpu_op_linear(struct ops_device *device, const struct ops_linear *args)
 {
-    struct linear_job job = {.device = device, .args = args};
-    uint32_t cols = 0;
+    struct linear_job job = {.device = device, .args = *args};
     uint32_t total = 0;
 
+    ENSURE_OP(args->n_out, <=, OPS_LINEAR_MAX);
+    memcpy(job.out, args->out, args->n_out * sizeof(*args->out));
     for (uint32_t i = 0; i < args->n_out; i++) {
         const struct packed *w = args->out[i].w;
 
         if (w->rows > 0) { /* one without rows is another rank's */
-            ENSURE(cols == 0 || cols == w->cols);
-            cols = w->cols;
+            ENSURE(job.cols == 0 || job.cols == w->cols);
+            job.cols = w->cols;
             total += w->n_panels;
             add_need(&job, &args->out[i]);
         }
@@ -291,12 +328,11 @@ void cpu_op_linear(struct ops_device *device, const struct ops_linear *args)
     if (args->n == 0 || total == 0) {
         return;
     }
-    job.cols = cols;
+    job.waits = row_waits(device, args->n);
     job.n_teams = teams(args->n, device->n_threads);
-    prepare(&job);
     job.unit = total >= 2 * PANEL_UNIT * device->n_threads ? PANEL_UNIT : 1;
     for (uint32_t i = 0; i < args->n_out; i++) {
         job.cost += matrix_cost(&job, &args->out[i]);
     }
-    pool_run(device->pool, product_share, &job);
+    do_job(&job);
 }

@@ -1,21 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Operators that treat each row of activations by itself: the threads share the rows. */
+/* Operators that treat each row of activations by itself (cpu/row_queue.h). */
 #include "cpu/device.h"
-
-/* Runs fn on the calling thread when the work is small, on all threads otherwise. */
-static void run_rows(struct ops_device *device, pool_fn *fn, void *job, size_t n_elements)
-{
-    if (n_elements < CPU_INLINE_ELEMENTS) {
-        fn(job, 0, 1);
-    } else {
-        pool_run(device->pool, fn, job);
-    }
-}
 
 struct embed_job {
     const struct packed *w;
     const int32_t *tokens;
-    uint32_t n;
     float *out;
     size_t out_stride;
 };
@@ -41,13 +30,11 @@ static void embed_row(const struct packed *w, uint32_t row, float *out)
     }
 }
 
-static void embed_share(void *arg, uint32_t thread, uint32_t n_threads)
+static void embed_rows(const void *args, uint32_t thread, uint32_t begin, uint32_t end)
 {
-    struct embed_job *job = arg;
-    uint32_t begin;
-    uint32_t end;
+    const struct embed_job *job = args;
 
-    pool_share(job->n, 1, thread, n_threads, &begin, &end);
+    (void)thread;
     for (uint32_t i = begin; i < end; i++) {
         ENSURE_OP((uint32_t)job->tokens[i], <, job->w->rows);
         embed_row(job->w, (uint32_t)job->tokens[i], job->out + i * job->out_stride);
@@ -57,127 +44,132 @@ static void embed_share(void *arg, uint32_t thread, uint32_t n_threads)
 void cpu_op_embed(struct ops_device *device, const struct packed *w, const int32_t *tokens,
                   uint32_t n, float *out, size_t out_stride)
 {
-    struct embed_job job = {w, tokens, n, out, out_stride};
+    const struct embed_job job = {w, tokens, out, out_stride};
 
-    run_rows(device, embed_share, &job, (size_t)n * w->cols);
+    row_do(device, &(struct row_work){.fn = embed_rows,
+                                      .args = &job,
+                                      .args_bytes = sizeof(job),
+                                      .n = n,
+                                      .n_elements = (size_t)n * w->cols});
 }
 
 struct rmsnorm_job {
-    struct ops_device *device;
-    const struct ops_rmsnorm *args;
+    const struct cpu_kernels *kernels;
+    struct ops_rmsnorm args;
 };
 
-static void rmsnorm_share(void *arg, uint32_t thread, uint32_t n_threads)
+static void rmsnorm_rows(const void *arg, uint32_t thread, uint32_t begin, uint32_t end)
 {
-    struct rmsnorm_job *job = arg;
-    const struct ops_rmsnorm *args = job->args;
-    uint32_t begin;
-    uint32_t end;
+    const struct rmsnorm_job *job = arg;
+    const struct ops_rmsnorm *args = &job->args;
 
-    pool_share(args->n * args->groups, 1, thread, n_threads, &begin, &end);
+    (void)thread;
     for (uint32_t i = begin; i < end; i++) {
-        size_t row = i / args->groups;
-        size_t offset = (size_t)(i % args->groups) * args->dim;
+        for (uint32_t group = 0; group < args->groups; group++) {
+            size_t offset = (size_t)group * args->dim;
 
-        job->device->kernels.rmsnorm(args->y + row * args->y_stride + offset,
-                                     args->x + row * args->x_stride + offset, args->w, args->dim,
-                                     args->eps);
+            job->kernels->rmsnorm(args->y + i * args->y_stride + offset,
+                                  args->x + i * args->x_stride + offset, args->w, args->dim,
+                                  args->eps);
+        }
     }
 }
 
 void cpu_op_rmsnorm(struct ops_device *device, const struct ops_rmsnorm *args)
 {
-    struct rmsnorm_job job = {device, args};
+    const struct rmsnorm_job job = {&device->kernels, *args};
 
-    run_rows(device, rmsnorm_share, &job, (size_t)args->n * args->groups * args->dim);
+    row_do(device, &(struct row_work){.fn = rmsnorm_rows,
+                                      .args = &job,
+                                      .args_bytes = sizeof(job),
+                                      .n = args->n,
+                                      .n_elements = (size_t)args->n * args->groups * args->dim});
 }
 
 struct rope_job {
-    struct ops_device *device;
-    const struct ops_rope *args;
+    const struct cpu_kernels *kernels;
+    struct ops_rope args;
 };
 
-static void rope_share(void *arg, uint32_t thread, uint32_t n_threads)
+static void rope_rows(const void *arg, uint32_t thread, uint32_t begin, uint32_t end)
 {
-    struct rope_job *job = arg;
-    const struct ops_rope *args = job->args;
+    const struct rope_job *job = arg;
+    const struct ops_rope *args = &job->args;
     uint32_t half = args->rot / 2;
-    uint32_t begin;
-    uint32_t end;
 
-    pool_share(args->n, 1, thread, n_threads, &begin, &end);
+    (void)thread;
     for (uint32_t i = begin; i < end; i++) {
         for (uint32_t h = 0; h < args->n_heads; h++) {
-            job->device->kernels.rope(args->x + i * args->x_stride + (size_t)h * args->head_dim,
-                                      args->cos + (size_t)i * half, args->sin + (size_t)i * half,
-                                      half);
+            job->kernels->rope(args->x + i * args->x_stride + (size_t)h * args->head_dim,
+                               args->cos + (size_t)i * half, args->sin + (size_t)i * half, half);
         }
     }
 }
 
 void cpu_op_rope(struct ops_device *device, const struct ops_rope *args)
 {
-    struct rope_job job = {device, args};
+    const struct rope_job job = {&device->kernels, *args};
 
-    run_rows(device, rope_share, &job, (size_t)args->n * args->n_heads * args->head_dim);
+    row_do(device,
+           &(struct row_work){.fn = rope_rows,
+                              .args = &job,
+                              .args_bytes = sizeof(job),
+                              .n = args->n,
+                              .n_elements = (size_t)args->n * args->n_heads * args->head_dim});
 }
 
 struct pair_job {
-    struct ops_device *device;
+    const struct cpu_kernels *kernels;
     const float *a;
     const float *b;
     size_t stride;
     float *y;
     size_t y_stride;
-    uint32_t n;
     uint32_t dim;
 };
 
-static void silu_mul_share(void *arg, uint32_t thread, uint32_t n_threads)
+static void do_pairs(struct ops_device *device, row_fn *fn, const struct pair_job *job, uint32_t n)
 {
-    struct pair_job *job = arg;
-    uint32_t begin;
-    uint32_t end;
+    row_do(device, &(struct row_work){.fn = fn,
+                                      .args = job,
+                                      .args_bytes = sizeof(*job),
+                                      .n = n,
+                                      .n_elements = (size_t)n * job->dim});
+}
 
-    pool_share(job->n, 1, thread, n_threads, &begin, &end);
+static void silu_mul_rows(const void *args, uint32_t thread, uint32_t begin, uint32_t end)
+{
+    const struct pair_job *job = args;
+
+    (void)thread;
     for (uint32_t i = begin; i < end; i++) {
-        job->device->kernels.silu_mul(job->y + i * job->y_stride, job->a + i * job->stride,
-                                      job->b + i * job->stride, job->dim);
+        job->kernels->silu_mul(job->y + i * job->y_stride, job->a + i * job->stride,
+                               job->b + i * job->stride, job->dim);
     }
 }
 
 void cpu_op_silu_mul(struct ops_device *device, const float *gate, const float *up, size_t stride,
                      float *y, size_t y_stride, uint32_t n, uint32_t dim)
 {
-    struct pair_job job = {device, gate, up, stride, y, y_stride, n, dim};
-
-    run_rows(device, silu_mul_share, &job, (size_t)n * dim);
+    do_pairs(device, silu_mul_rows,
+             &(struct pair_job){&device->kernels, gate, up, stride, y, y_stride, dim}, n);
 }
 
-static void add_share(void *arg, uint32_t thread, uint32_t n_threads)
+static void add_rows(const void *args, uint32_t thread, uint32_t begin, uint32_t end)
 {
-    struct pair_job *job = arg;
-    uint32_t begin;
-    uint32_t end;
+    const struct pair_job *job = args;
 
-    pool_share(job->n, 1, thread, n_threads, &begin, &end);
+    (void)thread;
     for (uint32_t i = begin; i < end; i++) {
-        job->device->kernels.add(job->y + i * job->y_stride, job->a + i * job->stride, job->dim);
+        job->kernels->add(job->y + i * job->y_stride, job->a + i * job->stride, job->dim);
     }
 }
 
 void cpu_op_add(struct ops_device *device, float *x, size_t x_stride, const float *y,
                 size_t y_stride, uint32_t n, uint32_t dim)
 {
-    struct pair_job job = {.device = device,
-                           .a = y,
-                           .stride = y_stride,
-                           .y = x,
-                           .y_stride = x_stride,
-                           .n = n,
-                           .dim = dim};
-
-    run_rows(device, add_share, &job, (size_t)n * dim);
+    do_pairs(device, add_rows,
+             &(struct pair_job){&device->kernels, y, NULL, y_stride, x, x_stride, dim}, n);
 }
 
 struct nan_job {
@@ -215,6 +207,11 @@ bool cpu_op_has_nan(struct ops_device *device, const float *x, size_t x_stride, 
 {
     struct nan_job job = {.x = x, .x_stride = x_stride, .n = n, .dim = dim};
 
-    run_rows(device, nan_share, &job, (size_t)n * dim);
+    row_sync(device);
+    if ((size_t)n * dim < CPU_INLINE_ELEMENTS) {
+        nan_share(&job, 0, 1);
+    } else {
+        pool_run(device->pool, nan_share, &job);
+    }
     return job.found;
 }

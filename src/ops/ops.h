@@ -8,9 +8,11 @@
  * Memory handed to operators comes from the back end's alloc, or is host memory where a comment
  * says so. Matrices of activations are row-major f32, one row a token, with a row stride in
  * elements. Operators of one device are called from one thread, between step_enter and step_leave;
- * each returns when its results may be used by the next (a CPU finishes, a GPU enqueues). Every
- * operator follows DESIGN.md's canonical arithmetic: its result depends on its inputs alone, not on
- * threads, instruction set, batch or chunk.
+ * each returns when its results may be used by the next. What it was asked to do may wait longer (a
+ * CPU gathers operators on rows, a GPU enqueues): whoever else reads results, or changes what
+ * arguments point to, calls sync before; arguments themselves are copied. Every operator follows
+ * DESIGN.md's canonical arithmetic: its result depends on its inputs alone, not on threads,
+ * instruction set, batch or chunk.
  */
 #pragma once
 
@@ -33,6 +35,8 @@ struct ops_device;
 enum ops_product { OPS_PLAIN, OPS_BF16_12, OPS_INTEGERS, OPS_PRODUCTS };
 
 enum { OPS_FEW_ROWS_MAX = 4 };
+
+enum { OPS_LINEAR_MAX = 8 }; /* matrices of one call */
 
 /* Choices of speed alone: none changes a bit of a result. Zero: as built in. */
 struct ops_tune {
@@ -92,7 +96,7 @@ struct ops_linear {
     uint32_t n;
     enum act act; /* how x is rounded first */
     const struct ops_linear_out *out;
-    uint32_t n_out;
+    uint32_t n_out; /* up to OPS_LINEAR_MAX */
 };
 
 /* y[i] = x[i] * rsqrt(mean(x[i]^2) + eps) * w, each row of `groups` independent vectors of dim. */
@@ -174,6 +178,9 @@ struct ops {
      * flush-to-zero and puts the caller's back. */
     void (*step_enter)(struct ops_device *device);
     void (*step_leave)(struct ops_device *device);
+
+    /* Returns when all operators called before are done; step_leave and has_nan do that, too. */
+    void (*sync)(struct ops_device *device);
 
     /* out[i] = row tokens[i] of w as f32, rounded to bf16 never (a stored value is exact). */
     void (*embed)(struct ops_device *device, const struct packed *w, const int32_t *tokens,

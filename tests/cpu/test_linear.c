@@ -88,6 +88,7 @@ static void check(struct kernel_fixture *fixture, struct ops_device *device,
                                                 .act = call->act,
                                                 .out = out,
                                                 .n_out = MATRICES});
+    cpu_ops.sync(device);
     for (size_t i = 0; i < MATRICES; i++) {
         expect(fixture, call, &out[i], x, expected);
         kernel_assert_same(&fixture->ref, dtype_info(dtypes[i])->name, expected, out[i].y, size);
