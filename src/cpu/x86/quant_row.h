@@ -263,15 +263,28 @@ VEC_INLINE void quant_one(bool wide, const float *x, uint32_t lead, uint32_t n, 
     *ret_sum = quant_sum(quant_codes(wide, x, vec_set1(quant_most(wide) / amax), codes));
 }
 
+/* The leaf behind those from `leaf` on that have no group in common with the next: groups of all of
+ * them follow one another as if they were one. */
+VEC_INLINE uint32_t quant_leaves(const struct leaf_plan *leaves, uint32_t leaf)
+{
+    do {
+        leaf++;
+    } while (leaf < leaves->n_leaves && leaves->bounds[leaf] % QUANT_GROUP == 0);
+    return leaf;
+}
+
 VEC_INLINE void quant_row_either(bool wide, const float *x, const struct leaf_plan *leaves,
                                  uint8_t *codes, float *scales, int32_t *sums)
 {
     const size_t code_bytes = QUANT_GROUP * (wide ? sizeof(int16_t) : sizeof(int8_t));
+    uint32_t next;
 
-    for (uint32_t i = 0; i < leaves->n_leaves; i++) {
-        const uint32_t end = leaves->bounds[i + 1];
+    for (uint32_t leaf = 0; leaf < leaves->n_leaves; leaf = next) {
+        uint32_t end;
 
-        for (uint32_t k = leaves->bounds[i]; k < end;) {
+        next = quant_leaves(leaves, leaf);
+        end = leaves->bounds[next];
+        for (uint32_t k = leaves->bounds[leaf]; k < end;) {
             uint32_t lead = k % QUANT_GROUP;
             uint32_t n = MIN(QUANT_GROUP - lead, end - k);
             uint32_t done = 1;
