@@ -37,6 +37,17 @@ static inline void device_tick(const struct ops_device *device, uint32_t thread)
 /* Work below this many elements is done on the calling thread: a fork and join costs about 1 us. */
 enum { CPU_INLINE_ELEMENTS = 16 * 1024 };
 
+enum { CPU_FETCH_ROWS = 3 }; /* rows of a head that are on their way while one is read */
+
+/* n floats on their way into the second-level cache: a head of a row is too short for a processor
+ * to see what comes next. */
+static inline void device_fetch(const float *x, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i += CACHE_LINE / sizeof(*x)) {
+        __builtin_prefetch(x + i, 0, 2);
+    }
+}
+
 /* The operators, one file a kind. */
 void cpu_op_embed(struct ops_device *device, const struct packed *w, const int32_t *tokens,
                   uint32_t n, float *out, size_t out_stride);

@@ -92,6 +92,7 @@ struct cpu_attn_block {
      * the same. */
     void (*product)(const struct cpu_matmul *args);
     uint32_t n_q;
+    bool same_q; /* the last block in this scratch memory had these very queries, and valid 64 */
     const uint32_t *valid; /* [n_q] 1 .. 64 */
     float *m;              /* [n_q] greatest score */
     float *l;              /* [n_q] sum of p = exp(score - m) */

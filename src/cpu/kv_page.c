@@ -187,6 +187,7 @@ static void write_row(const struct write_job *job, const struct ops_segment *seg
     uint32_t pos = segment->pos + i;
     size_t at = (size_t)(segment->row + i) * args->stride + (size_t)head * args->kv->head_dim;
 
+    device_fetch(args->v + at + CPU_FETCH_ROWS * args->stride, args->kv->head_dim);
     write_head(
         job,
         kv_page_head(args->kv, &job->layout, segment->pages[pos / KV_PAGE_KEYS], args->layer, head),

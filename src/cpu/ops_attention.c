@@ -67,8 +67,8 @@ static uint32_t tile_rows(const struct ops_segment *segment, uint32_t first, uin
     return MIN(MIN(segment->n - first, in_block), max_rows);
 }
 
-/* Finds tile number `index`: tiles are numbered segment by segment, KV head by KV head, row by row.
- */
+/* Finds tile number `index`: tiles are numbered segment by segment, KV head by KV head, and those
+ * of a head from the last rows to the first, so that the threads end with little ones. */
 static void find_tile(const struct attn_job *job, uint32_t index, struct tile *tile)
 {
     const struct ops_attention *args = job->args;
@@ -91,7 +91,7 @@ static void find_tile(const struct attn_job *job, uint32_t index, struct tile *t
         tile->segment = segment;
         tile->kv_head = index / per_head;
         tile->first = 0;
-        for (uint32_t skip = index % per_head; skip > 0; skip--) {
+        for (uint32_t skip = per_head - 1 - index % per_head; skip > 0; skip--) {
             tile->first += tile_rows(segment, tile->first, job->max_rows);
         }
         tile->rows = tile_rows(segment, tile->first, job->max_rows);
@@ -150,6 +150,8 @@ static void load_queries(const struct attn_job *job, struct tile *tile)
         const float *from = args->q + (size_t)(tile->segment->row + row) * args->q_stride +
                             (size_t)(tile->head + i % tile->n_heads) * dim;
         float *to = tile->q + i * tile->o_stride;
+
+        device_fetch(from + CPU_FETCH_ROWS * args->q_stride, dim);
 
         if (args->kv->type == KV_BF16) {
             kernels->round_bf16(to, from, dim);
@@ -234,9 +236,9 @@ static void merge(const struct attn_job *job, const struct tile *tile, const str
     }
 }
 
-/* One block of the tile, to top. */
+/* Block `block` of those in [begin, end), one after the other, to top. */
 static void compute_block(const struct attn_job *job, struct tile *tile, uint32_t block,
-                          uint32_t end, const struct partial *top, float *scratch)
+                          uint32_t begin, uint32_t end, const struct partial *top, float *scratch)
 {
     const struct ops_attention *args = job->args;
     const struct ops_kv *kv = args->kv;
@@ -262,6 +264,7 @@ static void compute_block(const struct attn_job *job, struct tile *tile, uint32_
         .product =
             kv->type == KV_INT8 ? kernels->matmul_int8[DTYPE_Q8_0] : kernels->matmul[DTYPE_BF16],
         .n_q = n_q,
+        .same_q = block > begin,
         .valid = tile->valid,
         .m = top->m,
         .l = top->l,
@@ -278,7 +281,7 @@ static void compute_blocks(const struct attn_job *job, struct tile *tile, uint32
     uint32_t n = 0;
 
     for (uint32_t block = begin; block < end; block++) {
-        compute_block(job, tile, block, end, &tile->stack[n++], scratch);
+        compute_block(job, tile, block, begin, end, &tile->stack[n++], scratch);
         for (uint32_t j = leaves_merges_after(end - begin, block - begin); j > 0; j--, n--) {
             merge(job, tile, &tile->stack[n - 2], &tile->stack[n - 1]);
         }

@@ -26,13 +26,23 @@
 
 enum { ATTN_KEYS = 64, ATTN_QUERIES = 128, ATTN_VECTORS = ATTN_KEYS / VEC_LANES };
 
+/* Bytes of scratch for p and for products with it; what is behind is that of products with q, where
+ * packed queries stay from block to block. Heads up to ATTN_DIMS leave each its part. */
+enum { ATTN_P_BYTES = 4 << 20, ATTN_DIMS = 1024 };
+
+/* Queries of a block whose keys end at the same half of it are worth a product of their own if they
+ * are so many. */
+enum { ATTN_HALF_QUERIES = 64 };
+
 /* Some of a block's queries. */
 struct attn {
     const struct cpu_attn_block *args;
     uint32_t first; /* queries [first, first + n) */
     uint32_t n;
-    float *p;       /* [n][ATTN_KEYS] */
-    float *scratch; /* of the products */
+    float *p;         /* [n][ATTN_KEYS] */
+    float *scratch;   /* of products with p */
+    float *q_scratch; /* and with q, */
+    bool same_q;      /* in which these queries are packed */
 };
 
 /* m rows of x times w, of which `outputs` rows count, read on as `next`: as it lies for a few rows
@@ -64,7 +74,6 @@ static void attn_product(const struct attn *attn, struct packed *w, uint32_t out
     args->w = w;
     args->m = m;
     args->panel_end = (uint32_t)div_up(outputs, PACKED_LANES);
-    args->scratch = attn->scratch;
     if (attn->args->kv == KV_BF16) {
         args->x_bf16 = true;
         attn->args->product(args);
@@ -106,7 +115,8 @@ static void attn_scores_int8(const struct attn *attn)
         .y_stride = ATTN_KEYS,
         .m = attn->n,
         .panel_end = (uint32_t)div_up(attn_most(attn), PACKED_LANES),
-        .scratch = attn->scratch,
+        .scratch = attn->q_scratch,
+        .same_x = attn->same_q,
     });
 }
 
@@ -124,6 +134,8 @@ static void attn_scores(const struct attn *attn)
                      .x_stride = args->q_stride,
                      .y = attn->p,
                      .y_stride = ATTN_KEYS,
+                     .scratch = attn->q_scratch,
+                     .same_x = attn->same_q,
                  });
 }
 
@@ -251,6 +263,7 @@ static void attn_values(const struct attn *attn)
                          .x_stride = ATTN_KEYS,
                          .y = args->o + (attn->first + i) * args->o_stride,
                          .y_stride = args->o_stride,
+                         .scratch = attn->scratch,
                      });
     }
 }
@@ -278,13 +291,28 @@ static void attn_values_int8(const struct attn *attn)
     }
 }
 
+/* How many queries from `first` on are done together: with many whose last keys lie in the first
+ * half of the block, those alone. */
+static uint32_t attn_together(const struct cpu_attn_block *args, uint32_t first)
+{
+    uint32_t n = MIN(args->n_q - first, ATTN_QUERIES);
+    uint32_t half = 0;
+
+    while (half < n && args->valid[first + half] <= ATTN_KEYS / 2) {
+        half++;
+    }
+    return half >= ATTN_HALF_QUERIES ? half : n;
+}
+
 static void attn_block(const struct cpu_attn_block *args)
 {
-    struct attn attn = {
-        .args = args, .p = args->scratch, .scratch = args->scratch + ATTN_QUERIES * ATTN_KEYS};
+    struct attn attn = {.args = args, .p = args->scratch};
 
+    attn.scratch = attn.p + ATTN_QUERIES * ATTN_KEYS;
+    attn.q_scratch = attn.p + ATTN_P_BYTES / sizeof(float);
     for (; attn.first < args->n_q; attn.first += attn.n) {
-        attn.n = MIN(args->n_q - attn.first, ATTN_QUERIES);
+        attn.n = attn_together(args, attn.first);
+        attn.same_q = args->same_q && attn.n == args->n_q && args->head_dim <= ATTN_DIMS;
         if (args->kv == KV_INT8) {
             attn_scores_int8(&attn);
         } else {
