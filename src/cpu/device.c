@@ -24,6 +24,18 @@ static void device_destroy(struct ops_device **device)
     *device = NULL;
 }
 
+/* While the calling thread waits: a sign of life if another has given one. */
+static void pass_on(void *arg)
+{
+    struct ops_device *device = arg;
+    uint32_t beats = atomic_load_explicit(&device->beats, memory_order_relaxed);
+
+    if (beats != device->beats_seen) {
+        device->beats_seen = beats;
+        device_tick(device, 0);
+    }
+}
+
 static enum status device_create(const struct ops_config *config, struct ops_device **ret_device,
                                  struct err *err)
 {
@@ -55,6 +67,7 @@ static enum status device_create(const struct ops_config *config, struct ops_dev
     if (status != STATUS_OK) {
         goto fail;
     }
+    pool_set_idle(d->pool, pass_on, d);
     *ret_device = d;
     return STATUS_OK;
 fail:

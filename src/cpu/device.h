@@ -3,6 +3,8 @@
  */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "cpu/cpu.h"
 #include "base/float_env.h"
 #include "cpu/pool.h"
@@ -24,12 +26,17 @@ struct ops_device {
     struct float_env caller_fenv;
     void (*tick)(void *arg); /* as in struct ops_config */
     void *tick_arg;
+    _Atomic uint32_t beats; /* signs of life of the other threads, */
+    uint32_t beats_seen;    /* of which the calling thread has passed on so many */
 };
 
-/* A sign of life, from inside a share: only the calling thread's, which is number 0, counts. */
-static inline void device_tick(const struct ops_device *device, uint32_t thread)
+/* A sign of life, from inside a share. The calling thread is number 0; those of the others it
+ * passes on while it waits for them. */
+static inline void device_tick(struct ops_device *device, uint32_t thread)
 {
-    if (thread == 0 && device->tick != NULL) {
+    if (thread != 0) {
+        atomic_fetch_add_explicit(&device->beats, 1, memory_order_relaxed);
+    } else if (device->tick != NULL) {
         device->tick(device->tick_arg);
     }
 }

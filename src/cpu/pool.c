@@ -10,7 +10,7 @@
 #include "base/mem.h"
 #include "base/float_env.h"
 
-enum { SPIN_NS = 50 * 1000, YIELD_NS = 1000 * 1000 };
+enum { SPIN_NS = 50 * 1000, YIELD_NS = 1000 * 1000, IDLE_NS = 10 * 1000 * 1000 };
 
 struct worker {
     struct pool *pool;
@@ -24,11 +24,29 @@ struct pool {
     struct worker *workers; /* [n_threads - 1] */
     pool_fn *fn;            /* written by the caller before job rises */
     void *arg;
+    void (*idle)(void *arg); /* or NULL */
+    void *idle_arg;
     bool stop;
     _Alignas(2 * CACHE_LINE) _Atomic uint32_t job;     /* number of the newest job */
     _Alignas(2 * CACHE_LINE) _Atomic uint32_t pending; /* workers that have not finished it */
     _Alignas(2 * CACHE_LINE) _Atomic uint32_t asleep;  /* threads in a futex wait, either side */
 };
+
+/* Sleeps until *word, which had this value, changes; the caller of pool_run not for long. */
+static void sleep_on(struct pool *pool, _Atomic uint32_t *word, uint32_t value)
+{
+    bool idles = word == &pool->pending && pool->idle != NULL;
+
+    if (idles) {
+        pool->idle(pool->idle_arg);
+    }
+    /* asleep rises before the word is looked at again: whoever changes the word next sees it */
+    atomic_fetch_add(&pool->asleep, 1);
+    if (atomic_load(word) == value) {
+        futex_wait(word, value, idles ? IDLE_NS : 0);
+    }
+    atomic_fetch_sub(&pool->asleep, 1);
+}
 
 /* Waits until *word is (same == true) or is no longer (same == false) value; see the policy above.
  */
@@ -52,13 +70,7 @@ static void wait_word(struct pool *pool, _Atomic uint32_t *word, uint32_t value,
         }
         waited = clock_ns() - start;
         if (waited > YIELD_NS) {
-            /* asleep rises before the word is looked at again: whoever changes the word next sees
-             * it */
-            atomic_fetch_add(&pool->asleep, 1);
-            if (atomic_load(word) == now) {
-                futex_wait(word, now, 0);
-            }
-            atomic_fetch_sub(&pool->asleep, 1);
+            sleep_on(pool, word, now);
         } else if (waited > SPIN_NS) {
             sched_yield();
         }
@@ -111,6 +123,12 @@ void pool_run(struct pool *pool, pool_fn *fn, void *arg)
     if (pool->n_threads > 1) {
         wait_word(pool, &pool->pending, 0, true);
     }
+}
+
+void pool_set_idle(struct pool *pool, void (*idle)(void *arg), void *arg)
+{
+    pool->idle = idle;
+    pool->idle_arg = arg;
 }
 
 /* Workers take no signals: those belong to the thread that started the pool. */

@@ -24,6 +24,9 @@ uint32_t pool_n_threads(const struct pool *pool);
 /* Returns when every thread has returned from fn. */
 void pool_run(struct pool *pool, pool_fn *fn, void *arg);
 
+/* Where pool_run has to wait for long it calls idle about every 10 ms meanwhile, on its thread. */
+void pool_set_idle(struct pool *pool, void (*idle)(void *arg), void *arg);
+
 /* The share of thread of [0, n): contiguous, sizes differing by at most one unit. */
 static inline void pool_share(uint32_t n, uint32_t unit, uint32_t thread, uint32_t n_threads,
                               uint32_t *ret_begin, uint32_t *ret_end)

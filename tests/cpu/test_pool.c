@@ -62,6 +62,47 @@ static void test_runs(void **state)
     run_jobs(9, 300, 50); /* more threads than this machine has cores */
 }
 
+enum { SLOW_US = 200 * 1000 };
+
+/* Thread 1 takes long. */
+static void be_slow(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    (void)arg;
+    (void)n_threads;
+    if (thread == 1) {
+        usleep(SLOW_US);
+    }
+}
+
+static void note_idle(void *arg)
+{
+    ++*(uint32_t *)arg; /* plain: only the caller of pool_run does this */
+}
+
+/* Whoever waits for long is called meanwhile, and not afterwards; workers that wait are not. */
+static void test_idle(void **state)
+{
+    struct counts counts = {0};
+    struct pool *pool = NULL;
+    uint32_t calls = 0;
+    uint32_t before;
+
+    (void)state;
+    assert_int_equal(pool_create(3, &pool, NULL), STATUS_OK);
+    pool_set_idle(pool, note_idle, &calls);
+    pool_run(pool, be_slow, NULL);
+    assert_in_range(calls, 2, SLOW_US / 5000); /* every 10 ms, or less often on a busy machine */
+    before = calls;
+    usleep(50 * 1000);
+    assert_int_equal(calls, before);
+    pool_set_idle(pool, NULL, NULL);
+    pool_run(pool, be_slow, NULL);
+    assert_int_equal(calls, before);
+    pool_run(pool, count, &counts);
+    assert_int_equal(counts.total, 3);
+    pool_destroy(&pool);
+}
+
 static void test_destroy_idle(void **state)
 {
     struct pool *pool = NULL;
@@ -100,6 +141,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_idle),
         cmocka_unit_test(test_destroy_idle),
         cmocka_unit_test(test_shares),
     };

@@ -3,7 +3,9 @@
  * Operators on many rows wait and are done together, a thread's rows after the other's: a layer of
  * all rows at once gives what its rows give one by one, whatever has to wait for what.
  */
-#include "cpu/row_queue.h"
+#include <unistd.h>
+
+#include "cpu/device.h"
 #include "kernel_fixture.h"
 
 enum { HIDDEN = 160, FFN = 96, N_HEADS = 2, HEAD_DIM = 64, VOCABULARY = 40 };
@@ -277,11 +279,58 @@ static void test_order(void **state)
     cpu_ops.destroy(&device);
 }
 
+static void count_tick(void *arg)
+{
+    ++*(uint32_t *)arg; /* plain: only the calling thread does this */
+}
+
+/* For 200 ms thread 1 computes and says so; the calling thread, whose share was small, waits. */
+static void live(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    (void)n_threads;
+    for (uint32_t i = 0; thread == 1 && i < 40; i++) {
+        usleep(5000);
+        device_tick(arg, thread);
+    }
+}
+
+static void hang(void *arg, uint32_t thread, uint32_t n_threads)
+{
+    (void)arg;
+    (void)n_threads;
+    if (thread == 1) {
+        usleep(200 * 1000);
+    }
+}
+
+/* A thread that waits passes on the other's signs of life, and gives none where there is none: a
+ * rank whose thread hangs is replaced. */
+static void test_signs_of_life(void **state)
+{
+    struct ops_device *device = NULL;
+    uint32_t ticks = 0;
+    uint32_t before;
+
+    (void)state;
+    assert_int_equal(
+        cpu_ops.create(&(struct ops_config){.n_threads = 2, .tick = count_tick, .tick_arg = &ticks},
+                       &device, NULL),
+        STATUS_OK);
+    pool_run(device->pool, live, device);
+    assert_true(ticks >= 2);
+    pool_run(device->pool, hang, device); /* the last sign before may be passed on now */
+    before = ticks;
+    pool_run(device->pool, hang, device);
+    assert_int_equal(ticks, before);
+    cpu_ops.destroy(&device);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_rows_together, kernel_setup, kernel_teardown),
         cmocka_unit_test_setup_teardown(test_order, kernel_setup, kernel_teardown),
+        cmocka_unit_test(test_signs_of_life),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
