@@ -334,5 +334,6 @@ void cpu_op_linear(struct ops_device *device, const struct ops_linear *args)
     for (uint32_t i = 0; i < args->n_out; i++) {
         job.cost += matrix_cost(&job, &args->out[i]);
     }
+    job.args.out = NULL; /* the caller's, gone when it is done */
     do_job(&job);
 }
