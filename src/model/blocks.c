@@ -162,7 +162,7 @@ static enum status add_row_parallel(struct model *model, const struct model_step
                                           .out = &out,
                                           .n_out = 1,
                                       });
-    if (model->comm->n_ranks > 1 || fused) { /* else the sum is there and nobody looks at it */
+    if (model->comm->n_ranks > 1 || slot != NULL) { /* else the sum is where it belongs, unread */
         model->ops->sync(model->device);
     }
     status = comm_sum_tree(model->comm,
