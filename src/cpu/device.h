@@ -41,8 +41,19 @@ static inline void device_tick(struct ops_device *device, uint32_t thread)
     }
 }
 
-/* Work below this many elements is done on the calling thread: a fork and join costs about 1 us. */
+/* All shares of fn: of little work by the calling thread alone, for a fork and join costs about 1
+ * us.
+ */
 enum { CPU_INLINE_ELEMENTS = 16 * 1024 };
+
+static inline void device_run(struct ops_device *device, pool_fn *fn, void *arg, size_t n_elements)
+{
+    if (n_elements < CPU_INLINE_ELEMENTS) {
+        fn(arg, 0, 1);
+    } else {
+        pool_run(device->pool, fn, arg);
+    }
+}
 
 enum { CPU_FETCH_ROWS = 3 }; /* rows of a head that are on their way while one is read */
 

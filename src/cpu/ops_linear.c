@@ -23,7 +23,6 @@ struct linear_job {
     const struct leaf_plan *leaves;            /* of the matrices that take integers */
     bool rounds;                               /* some matrix takes x rounded */
     bool takes[2]; /* whether some matrix takes integers, [1] of 16 bits */
-    bool waits;    /* for row_sync */
     uint32_t cols;
     uint32_t n_teams; /* of threads; each has a share of the rows */
     uint32_t unit;    /* panels that stay together */
@@ -52,8 +51,9 @@ struct ready {
 static struct ready ready_of(const struct linear_job *job, uint32_t thread)
 {
     const struct ops_device *device = job->device;
-    uint32_t n_parts = job->waits ? device->n_threads : 1;
-    uint32_t part = job->waits ? thread : 0;
+    bool waits = row_waits(device, job->args.n);
+    uint32_t n_parts = waits ? device->n_threads : 1;
+    uint32_t part = waits ? thread : 0;
     struct ready ready = {.rounded_stride = OPS_STRIDE(job->cols)};
     uint32_t end;
     size_t bytes;
@@ -298,7 +298,7 @@ static void do_job(struct linear_job *job)
     if (job->rounds || job->takes[false] || job->takes[true]) {
         row_do(job->device, &work);
     }
-    if (job->waits) {
+    if (row_waits(job->device, work.n)) {
         work.fn = product_rows;
         work.whole = true;
         row_do(job->device, &work);
@@ -328,7 +328,6 @@ void cpu_op_linear(struct ops_device *device, const struct ops_linear *args)
     if (args->n == 0 || total == 0) {
         return;
     }
-    job.waits = row_waits(device, args->n);
     job.n_teams = teams(args->n, device->n_threads);
     job.unit = total >= 2 * PANEL_UNIT * device->n_threads ? PANEL_UNIT : 1;
     for (uint32_t i = 0; i < args->n_out; i++) {

@@ -30,11 +30,7 @@ static void sum_of(void *arg, const struct mass_rows *rows)
     struct ops_device *device = arg;
     struct sum_job job = {&device->kernels, rows};
 
-    if (rows->n < CPU_INLINE_ELEMENTS) {
-        sum_share(&job, 0, 1);
-    } else {
-        pool_run(device->pool, sum_share, &job);
-    }
+    device_run(device, sum_share, &job, rows->n);
 }
 
 static void max_of(void *arg, const struct mass_rows *rows)

@@ -208,10 +208,6 @@ bool cpu_op_has_nan(struct ops_device *device, const float *x, size_t x_stride, 
     struct nan_job job = {.x = x, .x_stride = x_stride, .n = n, .dim = dim};
 
     row_sync(device);
-    if ((size_t)n * dim < CPU_INLINE_ELEMENTS) {
-        nan_share(&job, 0, 1);
-    } else {
-        pool_run(device->pool, nan_share, &job);
-    }
+    device_run(device, nan_share, &job, (size_t)n * dim);
     return job.found;
 }

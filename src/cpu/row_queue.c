@@ -3,7 +3,8 @@
 
 #include "cpu/device.h"
 
-/* Rows that go through operators on single rows one after the other: 256 KB of a wide row. */
+/* Rows that go through operators on single rows one after the other: 256 KB where they have 4,096
+ * columns. */
 enum { BLOCK_ROWS = 16 };
 
 bool row_waits(const struct ops_device *device, uint32_t n)
@@ -84,9 +85,7 @@ void row_do(struct ops_device *device, const struct row_work *work)
     }
     if (row_waits(device, work->n)) {
         append(&device->queue, work);
-    } else if (work->n_elements < CPU_INLINE_ELEMENTS) {
-        work->fn(work->args, 0, 0, work->n);
     } else {
-        pool_run(device->pool, work_share, (void *)work);
+        device_run(device, work_share, (void *)work, work->n_elements);
     }
 }
